@@ -1,0 +1,137 @@
+//! Blobs of upstreams: from what is here, from a fill that runs, or by a new one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use oci::{Blob, BlobStat, Content, Digest, Error, RepositoryName};
+use telemetry::{CacheKind, CacheResult};
+use tokio::sync::watch;
+
+use crate::fill::{Fill, FillReader, Progress};
+use crate::flight::copy;
+use crate::names::Upstream;
+use crate::pull_through::PullThrough;
+
+/// Looks and starts before a request gives up; more than two are never needed.
+const ATTEMPTS: usize = 4;
+
+type Key = (RepositoryName, Digest);
+
+/// The fills that run.
+#[derive(Default)]
+pub(crate) struct Fills(Mutex<HashMap<Key, watch::Receiver<Progress>>>);
+
+impl Fills {
+    fn running(&self, key: &Key) -> Option<watch::Receiver<Progress>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// The running fill, or a place for a new one.
+    fn enter(&self, key: &Key) -> (watch::Receiver<Progress>, Option<watch::Sender<Progress>>) {
+        let mut fills = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(progress) = fills.get(key) {
+            return (progress.clone(), None);
+        }
+        let (sender, receiver) = watch::channel(Progress::Asking);
+        fills.insert(key.clone(), receiver.clone());
+        (receiver, Some(sender))
+    }
+
+    fn leave(&self, key: &Key) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+impl PullThrough {
+    pub(crate) async fn blob_cached(
+        &self,
+        upstream: Arc<Upstream>,
+        name: &RepositoryName,
+        theirs: RepositoryName,
+        digest: &Digest,
+    ) -> Result<Blob, Error> {
+        let key = (name.clone(), digest.clone());
+        for _ in 0..ATTEMPTS {
+            let mut progress = match self.0.fills.running(&key) {
+                Some(progress) => progress,
+                None => match self.blob_here(&upstream, name, &theirs, digest).await? {
+                    Some(blob) => return Ok(blob),
+                    None => self.fill(Arc::clone(&upstream), &key, theirs.clone()),
+                },
+            };
+            let begun = progress.wait_for(|progress| !matches!(progress, Progress::Asking)).await.map(|progress| progress.clone());
+            let size = match begun {
+                Ok(Progress::Running { size, .. }) => size,
+                Ok(Progress::Kept { size, .. }) => Some(size),
+                Ok(Progress::Failed(error)) => return Err(copy(&error)),
+                // It was not needed: another one ended between our look and our start.
+                Ok(Progress::Asking) | Err(_) => continue,
+            };
+            return Ok(Blob { digest: digest.clone(), size, content: Content::Source(Arc::new(FillReader(progress))) });
+        }
+        Err(Error::internal("filling a blob", "the fill was abandoned"))
+    }
+
+    /// The blob from what is kept; also when another repository brought its bytes, if the upstream has it in this one too.
+    async fn blob_here(
+        &self,
+        upstream: &Upstream,
+        name: &RepositoryName,
+        theirs: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Blob>, Error> {
+        match self.0.cache.blob(name, digest).await {
+            Ok(blob) => {
+                self.note(upstream, CacheKind::Blob, CacheResult::Hit);
+                return Ok(Some(blob));
+            }
+            Err(unknown) if unknown.is_unknown() => {}
+            Err(failure) => return Err(failure),
+        }
+        if self.0.cache.has_bytes(digest).await?
+            && upstream.remote.stat_blob(theirs, digest).await.is_ok()
+            && self.0.cache.adopt_blob(name, digest, &upstream.host).await?
+        {
+            self.note(upstream, CacheKind::Blob, CacheResult::Revalidated);
+            return self.0.cache.blob(name, digest).await.map(Some);
+        }
+        self.note(upstream, CacheKind::Blob, CacheResult::Miss);
+        Ok(None)
+    }
+
+    /// Starts a fill, unless another request was faster.
+    fn fill(&self, upstream: Arc<Upstream>, key: &Key, theirs: RepositoryName) -> watch::Receiver<Progress> {
+        let (receiver, sender) = self.0.fills.enter(key);
+        if let Some(progress) = sender {
+            let (name, digest) = key.clone();
+            let (cache, clock, metrics) = (Arc::clone(&self.0.cache), Arc::clone(&self.0.clock), self.0.metrics.clone());
+            let fill = Fill { upstream, cache, clock, metrics, name, theirs, digest, progress };
+            let (this, key) = (self.clone(), key.clone());
+            self.run(async move {
+                fill.run().await;
+                // Before the fill is dropped, which is what its readers see: they must not find it here again.
+                this.0.fills.leave(&key);
+                drop(fill);
+            });
+        }
+        receiver
+    }
+
+    pub(crate) async fn stat_cached(
+        &self,
+        upstream: &Upstream,
+        name: &RepositoryName,
+        theirs: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<BlobStat, Error> {
+        match self.0.cache.stat_blob(name, digest).await {
+            Err(unknown) if unknown.is_unknown() => {}
+            known => return known,
+        }
+        let running = self.0.fills.running(&(name.clone(), digest.clone()));
+        if let Some(Progress::Running { size: Some(size), .. }) = running.map(|progress| progress.borrow().clone()) {
+            return Ok(BlobStat { digest: digest.clone(), size: Some(size) });
+        }
+        upstream.remote.stat_blob(theirs, digest).await
+    }
+}

@@ -1,0 +1,58 @@
+//! Blobs that arrive in one request, and mounts.
+
+use futures_util::StreamExt;
+use oci::{ByteStream, Digest, Error, RepositoryName};
+use storage::KeepError;
+
+use crate::fault;
+use crate::registry::Registry;
+
+impl Registry {
+    /// Takes a whole blob, verified, durably. `DigestInvalid` and a broken `body` leave nothing.
+    pub async fn push_blob(&self, name: &RepositoryName, digest: &Digest, mut body: ByteStream) -> Result<(), Error> {
+        let mut spool = self.store.spool(digest.algorithm()).map_err(fault::store("starting a blob"))?;
+        while let Some(bytes) = body.next().await {
+            let bytes = bytes?;
+            self.check_size(spool.written() + bytes.len() as u64)?;
+            spool.write(&bytes).map_err(fault::store("writing a blob"))?;
+        }
+        spool.keep(digest).await.map_err(|error| match error {
+            KeepError::Digest { actual } => mismatch(digest, &actual),
+            KeepError::Store(failure) => fault::store("keeping a blob")(failure),
+        })?;
+        self.admit(name, digest).await
+    }
+
+    /// Lets `name` serve a blob that another repository has: `from`, or any where it is absent. `false` if there is none, and then
+    /// the client uploads. [distribution-spec, Mounting a blob from another repository]
+    pub async fn mount_blob(&self, name: &RepositoryName, digest: &Digest, from: Option<&RepositoryName>) -> Result<bool, Error> {
+        let failed = || fault::store("mounting a blob");
+        let there = match from {
+            Some(from) => self.store.is_member(from, digest).await.map_err(failed())?,
+            None => !self.store.members(digest).await.map_err(failed())?.is_empty(),
+        };
+        if !there || self.store.stat_blob(digest).await.map_err(failed())?.is_none() {
+            return Ok(false);
+        }
+        self.admit(name, digest).await?;
+        Ok(true)
+    }
+
+    /// Makes a stored blob a member of a hosted repository.
+    pub(crate) async fn admit(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
+        let failed = || fault::store("entering a blob");
+        self.store.add_repository(name, None, self.clock.now()).await.map_err(failed())?;
+        self.store.add_member(name, digest).await.map_err(failed())
+    }
+
+    pub(crate) fn check_size(&self, size: u64) -> Result<(), Error> {
+        match self.limits.blob_size {
+            Some(limit) if size > limit => Err(Error::TooLarge { limit }),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub(crate) fn mismatch(expected: &Digest, actual: &Digest) -> Error {
+    Error::DigestInvalid { reason: format!("the content has the digest {actual}, not {expected}") }
+}

@@ -1,0 +1,40 @@
+//! Deletion of tags, manifests and blobs. The bytes stay until they are collected.
+
+use oci::{Digest, Error, Reference, RepositoryName, Tag};
+
+use crate::fault;
+use crate::registry::Registry;
+
+impl Registry {
+    /// Removes a tag and nothing else. `ManifestUnknown` if it is not there. [distribution-spec, Deleting tags]
+    pub async fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<(), Error> {
+        if self.store.remove_tag(name, tag).await.map_err(fault::store("deleting a tag"))? {
+            return Ok(());
+        }
+        Err(self.unknown(name, || Error::ManifestUnknown { reference: tag.to_string() }).await)
+    }
+
+    /// Removes a manifest and every tag that points at it. `ManifestUnknown` if it is not there. [distribution-spec, Deleting
+    /// Manifests]
+    pub async fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
+        let failed = || fault::store("deleting a manifest");
+        if self.find(name, &Reference::Digest(digest.clone())).await?.is_none() {
+            return Err(self.unknown(name, || Error::ManifestUnknown { reference: digest.to_string() }).await);
+        }
+        for tag in self.store.tags(name).await.map_err(failed())? {
+            let record = self.store.tag(name, &tag).await.map_err(failed())?;
+            if record.is_some_and(|record| record.digest == *digest) {
+                self.store.remove_tag(name, &tag).await.map_err(failed())?;
+            }
+        }
+        self.store.remove_manifest(name, digest).await.map_err(failed()).map(|_| ())
+    }
+
+    /// Takes a blob out of a repository. `BlobUnknown` if it is not in it. [distribution-spec, Deleting Blobs]
+    pub async fn delete_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
+        if self.store.remove_member(name, digest).await.map_err(fault::store("deleting a blob"))? {
+            return Ok(());
+        }
+        Err(self.unknown(name, || Error::BlobUnknown { digest: digest.clone() }).await)
+    }
+}

@@ -1,0 +1,15 @@
+//! What this server holds, and the rules of holding it: pull, push, delete, list. Hosted and cached repositories alike; what
+//! makes one cached is only that its content was kept on behalf of an upstream.
+
+mod blobs;
+mod cached;
+mod delete;
+mod fault;
+mod manifests;
+mod pull;
+mod registry;
+mod uploads;
+
+pub use manifests::{ManifestPush, PushedManifest};
+pub use registry::{Limits, Registry, Rules};
+pub use storage::{Spool, UploadId};

@@ -1,0 +1,111 @@
+//! What a connection is doing, as far as its timers must know.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Shared by a connection's socket, its requests and its driver. All of it is a hint to timers, so nothing orders by it.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    origin: Instant,
+    /// Milliseconds after `origin`.
+    progress: AtomicU64,
+    begun: AtomicUsize,
+    running: AtomicUsize,
+    ours: AtomicUsize,
+    broken: AtomicBool,
+}
+
+/// A request is not over while one of these lives.
+#[derive(Debug)]
+pub(crate) struct Running(Arc<Activity>);
+
+/// The peer waits for us while one of these lives.
+#[derive(Debug)]
+pub(crate) struct Ours(Arc<Activity>);
+
+impl Activity {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            origin: Instant::now(),
+            progress: AtomicU64::new(0),
+            begun: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            ours: AtomicUsize::new(0),
+            broken: AtomicBool::new(false),
+        })
+    }
+
+    /// The head of a request is complete.
+    pub(crate) fn begin(self: &Arc<Self>) -> Running {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.running()
+    }
+
+    /// One more part of a request that was begun: it may outlive the others.
+    pub(crate) fn running(self: &Arc<Self>) -> Running {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        self.progress();
+        Running(Arc::clone(self))
+    }
+
+    pub(crate) fn ours(self: &Arc<Self>) -> Ours {
+        self.ours.fetch_add(1, Ordering::Relaxed);
+        Ours(Arc::clone(self))
+    }
+
+    /// Bytes moved.
+    pub(crate) fn progress(&self) {
+        let now = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.progress.store(now, Ordering::Relaxed);
+    }
+
+    /// How long no bytes of a body moved and no request began or ended.
+    pub(crate) fn silence(&self) -> Duration {
+        let progress = Duration::from_millis(self.progress.load(Ordering::Relaxed));
+        self.origin.elapsed().saturating_sub(progress)
+    }
+
+    /// How many heads of requests were complete so far.
+    pub(crate) fn begun(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request is being read, handled or answered.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether some request is waiting for us rather than for the peer.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.ours.load(Ordering::Relaxed) > 0
+    }
+
+    /// The connection must not end in a way that looks like success.
+    pub(crate) fn break_off(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.progress();
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        self.0.progress();
+        self.0.ours.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,219 @@
+//! The first bytes of a connection and of each request: which protocol they are, and how long they may take.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+use tokio::time::Instant;
+use tokio::time::Sleep;
+
+use crate::activity::Activity;
+
+/// What an HTTP/2 client that knows its server sends first. [RFC 9113, 3.4]
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Bytes that were read to look at them and must be read again.
+#[derive(Debug, Default)]
+pub(crate) struct Prefix {
+    bytes: [u8; PREFACE.len()],
+    start: usize,
+    end: usize,
+}
+
+/// The protocol that the first bytes speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Reads until it is clear whether the peer sends the preface of HTTP/2. `None` if it closed without a byte.
+///
+/// Has no time limit of its own; must not be polled again once dropped, because what it read is gone.
+pub(crate) async fn sniff<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<Option<(Protocol, Prefix)>> {
+    let mut prefix = Prefix::default();
+    loop {
+        let read = io.read(&mut prefix.bytes[prefix.end..]).await?;
+        prefix.end += read;
+        if prefix.end == 0 {
+            return Ok(None);
+        }
+        // A peer that closes within the preface gets what HTTP/1 has to say about it.
+        if read == 0 || prefix.bytes[..prefix.end] != PREFACE[..prefix.end] {
+            return Ok(Some((Protocol::Http1, prefix)));
+        }
+        if prefix.end == PREFACE.len() {
+            return Ok(Some((Protocol::Http2, prefix)));
+        }
+    }
+}
+
+/// Replays a [`Prefix`], then reads on; and cuts a peer that does not finish the head of a request.
+///
+/// hyper's own `header_read_timeout` cannot tell a connection that waits for its next request from a head that trickles in: it
+/// is one number for both. So that one is the longer, and this is the stricter.
+#[derive(Debug)]
+pub(crate) struct Entry<T> {
+    io: T,
+    prefix: Prefix,
+    heads: Option<Heads>,
+}
+
+/// The time limit on heads, for HTTP/1: there, what arrives while no request is running belongs to a head.
+#[derive(Debug)]
+pub(crate) struct Heads {
+    activity: Arc<Activity>,
+    timeout: Duration,
+    /// How many requests had begun when `deadline` was set.
+    begun: usize,
+    deadline: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Heads {
+    /// The first head ends before `first`, later ones within `timeout` from their first byte.
+    pub(crate) fn new(activity: Arc<Activity>, first: Instant, timeout: Duration) -> Self {
+        Self { begun: activity.begun(), activity, timeout, deadline: Some(first), timer: None }
+    }
+
+    fn arrived(&mut self) {
+        self.forget_complete();
+        if self.deadline.is_none() && !self.activity.is_running() {
+            self.deadline = Some(Instant::now() + self.timeout);
+        }
+    }
+
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.forget_complete();
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        timer.as_mut().poll(cx)
+    }
+
+    fn forget_complete(&mut self) {
+        let begun = self.activity.begun();
+        if begun != self.begun {
+            self.begun = begun;
+            self.deadline = None;
+        }
+    }
+}
+
+impl<T> Entry<T> {
+    pub(crate) fn new(io: T, prefix: Prefix, heads: Option<Heads>) -> Self {
+        Self { io, prefix, heads }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Entry<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.prefix.start < this.prefix.end {
+            let rest = &this.prefix.bytes[this.prefix.start..this.prefix.end];
+            let taken = rest.len().min(buffer.remaining());
+            buffer.put_slice(&rest[..taken]);
+            this.prefix.start += taken;
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let poll = Pin::new(&mut this.io).poll_read(cx, buffer);
+        let Some(heads) = &mut this.heads else { return poll };
+        match &poll {
+            Poll::Ready(Ok(())) if buffer.filled().len() > before => heads.arrived(),
+            Poll::Pending if heads.poll_late(cx).is_ready() => {
+                let message = format!("the head of the request was not complete within {:?}", heads.timeout);
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
+            }
+            _ => {}
+        }
+        poll
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Entry<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    async fn sniffed(pieces: &[&[u8]]) -> Option<(Protocol, Vec<u8>)> {
+        let mut io = tokio_test_io(pieces);
+        let (protocol, prefix) = sniff(&mut io).await.unwrap()?;
+        let mut all = Vec::new();
+        Entry::new(io, prefix, None).read_to_end(&mut all).await.unwrap();
+        Some((protocol, all))
+    }
+
+    /// A reader that gives one piece per read.
+    fn tokio_test_io(pieces: &[&[u8]]) -> impl AsyncRead + AsyncWrite + Unpin + use<> {
+        let pieces: Vec<Vec<u8>> = pieces.iter().map(|piece| piece.to_vec()).collect();
+        let (mut near, far) = tokio::io::duplex(64);
+        tokio::spawn(async move {
+            for piece in pieces {
+                tokio::io::AsyncWriteExt::write_all(&mut near, &piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        });
+        far
+    }
+
+    #[tokio::test]
+    async fn a_preface_in_pieces_is_http2_and_is_read_again() {
+        let (protocol, all) = sniffed(&[b"PRI * HT", b"TP/2.0\r\n\r\nSM\r\n\r", b"\nrest"]).await.unwrap();
+        assert_eq!(protocol, Protocol::Http2);
+        assert_eq!(all, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nrest");
+    }
+
+    #[tokio::test]
+    async fn a_method_that_begins_as_the_preface_does_is_http1() {
+        let (protocol, all) = sniffed(&[b"P", b"UT / HTTP/1.1\r\n\r\n"]).await.unwrap();
+        assert_eq!(protocol, Protocol::Http1);
+        assert_eq!(all, b"PUT / HTTP/1.1\r\n\r\n");
+    }
+
+    #[tokio::test]
+    async fn a_request_shorter_than_the_preface_is_not_waited_for() {
+        let (protocol, all) = sniffed(&[b"G"]).await.unwrap();
+        assert_eq!((protocol, all.as_slice()), (Protocol::Http1, b"G".as_slice()));
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_byte_is_nothing() {
+        assert!(sniffed(&[]).await.is_none());
+    }
+}

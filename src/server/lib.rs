@@ -1,0 +1,39 @@
+//! Sockets: accept, TLS, limits, drain; and the response body.
+//!
+//! [`Server`] takes any tower `Service` and knows nothing of registries. Every limit is on silence or on an amount, never on the
+//! length of a transfer. A response that cannot be finished as promised breaks its connection (HTTP/1) or its stream (HTTP/2),
+//! so that no client takes a part for the whole.
+
+mod activity;
+mod bind;
+mod body;
+mod connection;
+mod dispatch;
+mod entry;
+mod limits;
+mod request;
+mod serve;
+mod socket;
+
+use std::net::SocketAddr;
+
+pub use bind::BindError;
+pub use bind::Server;
+pub use body::Body;
+pub use limits::Limits;
+pub use limits::raise_file_limit;
+pub use request::BodyError;
+pub use request::RequestBody;
+pub use serve::Drained;
+
+/// Any error that a response body can end with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Who is on the other end of the connection; found in the extensions of every request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address as the socket has it, an IPv4 address as such even where the listener speaks IPv6.
+    pub addr: SocketAddr,
+    /// Whether the connection is encrypted by this server.
+    pub tls: bool,
+}

@@ -1,0 +1,17 @@
+//! Logs, metrics, the clock and build information.
+//!
+//! Every room may use this one, and it knows none of them. Nothing here is global but the log subscriber, which a process can
+//! have only once: a [`Metrics`] and a [`Clock`] are values that the root makes and hands on.
+
+pub mod build;
+mod clock;
+pub mod log;
+mod metrics;
+
+pub use clock::Clock;
+pub use clock::SystemClock;
+pub use metrics::CONTENT_TYPE;
+pub use metrics::CacheKind;
+pub use metrics::CacheResult;
+pub use metrics::FillOutcome;
+pub use metrics::Metrics;

@@ -1,0 +1,1 @@
+//! A remote registry as seen by us.

@@ -1,0 +1,54 @@
+//! The catalog: one entry per repository, so that listing never walks content.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use oci::RepositoryName;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::keys;
+use crate::objects::encode;
+use crate::store::Store;
+
+/// What is known of a repository as such.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryRecord {
+    /// The host of the upstream that it caches; nothing for a hosted one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_from: Option<String>,
+    /// When it appeared, in seconds since 1970.
+    pub at: u64,
+}
+
+pub(crate) fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+impl Store {
+    /// The repository's entry, if it has one.
+    pub async fn repository(&self, name: &RepositoryName) -> Result<Option<RepositoryRecord>, Error> {
+        let key = keys::catalog_entry(name);
+        let load = self.objects.read_json(&key);
+        self.caches.repositories.or_load(name.clone(), load).await
+    }
+
+    /// Enters the repository unless it is there.
+    pub async fn add_repository(&self, name: &RepositoryName, cached_from: Option<&str>, at: SystemTime) -> Result<(), Error> {
+        if self.repository(name).await?.is_some() {
+            return Ok(());
+        }
+        let key = keys::catalog_entry(name);
+        let record = RepositoryRecord { cached_from: cached_from.map(str::to_owned), at: seconds(at) };
+        let bytes: Bytes = encode(&key, &record)?;
+        self.objects.create(&key, bytes).await.map(|_| ())
+    }
+
+    /// All repositories in byte order of their names.
+    pub async fn repositories(&self) -> Result<Vec<RepositoryName>, Error> {
+        let entries = self.objects.children(&keys::catalog()).await?;
+        let mut names: Vec<RepositoryName> = entries.iter().filter_map(|entry| keys::unflat(entry)).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+}

@@ -1,0 +1,292 @@
+//! The local folder: `object_store`'s local file system, made durable and given compare-and-swap.
+//!
+//! What it adds: a write is in place under its name, whole, or not at all, and on disk with its directory entry before it is
+//! acknowledged; a delete likewise; [`PutMode::Update`]; temporary files in one place, so that a start can clear them; a lock,
+//! so that one server owns the folder and a mutex inside the process is enough to compare and swap.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    CopyMode, CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+};
+use telemetry::Clock;
+use uuid::Uuid;
+
+/// Where unfinished files are; cleared at every start.
+const TEMPORARY: &str = "tmp";
+/// Writers of one key exclude each other; keys share this many mutexes.
+const STRIPES: usize = 64;
+
+/// A local folder as an object store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    inner: LocalFileSystem,
+    stripes: Vec<Mutex<()>>,
+    /// Microseconds of the last modification time that was given out; see [`Inner::stamp`].
+    last_stamp: AtomicU64,
+    clock: Arc<dyn Clock>,
+    /// Held for as long as the folder is open.
+    _lock: File,
+}
+
+impl Folder {
+    /// Opens the folder, makes it if need be, locks it and clears what a crash left unfinished.
+    pub(crate) fn open(root: &FsPath, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        fs::create_dir_all(root)?;
+        let root = root.canonicalize()?;
+        let lock = crate::backend::lock(&root)?;
+        let temporary = root.join(TEMPORARY);
+        if temporary.exists() {
+            fs::remove_dir_all(&temporary)?;
+        }
+        fs::create_dir(&temporary)?;
+        let inner = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
+        let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
+        Ok(Self(Arc::new(Inner { root, inner, stripes, last_stamp: AtomicU64::new(0), clock, _lock: lock })))
+    }
+
+    /// A path for a file that [`Folder::adopt`] may take in later.
+    pub(crate) fn temporary_path(&self) -> PathBuf {
+        self.0.temporary_path()
+    }
+
+    /// Where an object lies.
+    pub(crate) fn path(&self, location: &Path) -> PathBuf {
+        self.0.path(location)
+    }
+
+    /// Writes an object whole but without waiting for the disk: for what may be lost with the machine, not with the process.
+    pub(crate) fn put_unsynced(&self, location: &Path, bytes: &[u8]) -> io::Result<()> {
+        let (target, temporary) = (self.path(location), self.temporary_path());
+        fs::write(&temporary, bytes)?;
+        if let Some(directory) = target.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        fs::rename(&temporary, &target)
+    }
+
+    /// Makes `file`, which lies at `from` in this folder, the object `location`, durably. An object that is there already is
+    /// kept, for callers adopt only content-addressed bytes.
+    pub(crate) fn adopt(&self, from: &FsPath, file: &File, location: &Path) -> io::Result<()> {
+        let target = self.path(location);
+        let _guard = self.0.lock(location);
+        if target.exists() {
+            fs::remove_file(from)?;
+            // Its writer may have died between the rename and the sync of the directory.
+            return sync_directory(target.parent().unwrap_or(&self.0.root));
+        }
+        file.sync_all()?;
+        self.0.place(from, &target)
+    }
+}
+
+impl Inner {
+    fn path(&self, location: &Path) -> PathBuf {
+        let mut path = self.root.clone();
+        path.extend(location.parts().map(|part| part.as_ref().to_owned()));
+        path
+    }
+
+    fn temporary_path(&self) -> PathBuf {
+        self.root.join(TEMPORARY).join(Uuid::now_v7().to_string())
+    }
+
+    fn lock(&self, location: &Path) -> std::sync::MutexGuard<'_, ()> {
+        let hash = location.as_ref().bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte)));
+        self.stripes[hash % STRIPES].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A modification time that no other write of this process was given.
+    ///
+    /// The entity tag is made of inode, size and modification time. The kernel's own times are a tick apart and inodes are used
+    /// again, so that two versions of a small object could carry the same tag and a swap could succeed against the wrong one.
+    fn stamp(&self) -> SystemTime {
+        let now = self.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+        let now = u64::try_from(now).unwrap_or(u64::MAX);
+        let last = self.last_stamp.fetch_max(now, Ordering::SeqCst);
+        let stamp = if now > last { now } else { self.last_stamp.fetch_add(1, Ordering::SeqCst) + 1 };
+        UNIX_EPOCH + Duration::from_micros(stamp)
+    }
+
+    fn put(&self, location: &Path, payload: &PutPayload, mode: &PutMode) -> Result<()> {
+        let target = self.path(location);
+        let temporary = self.temporary_path();
+        let _guard = self.lock(location);
+        self.check(location, &target, mode)?;
+        let written = self.write(&temporary, payload).and_then(|()| self.place(&temporary, &target));
+        written.map_err(|source| {
+            // What is left is cleared at the next start; the first failure is what matters.
+            let _ = fs::remove_file(&temporary);
+            generic(source)
+        })
+    }
+
+    fn check(&self, location: &Path, target: &FsPath, mode: &PutMode) -> Result<()> {
+        match mode {
+            PutMode::Overwrite => Ok(()),
+            PutMode::Create if target.exists() => {
+                Err(Error::AlreadyExists { path: location.to_string(), source: "the object exists".into() })
+            }
+            PutMode::Create => Ok(()),
+            PutMode::Update(version) => match entity_tag(target) {
+                Ok(tag) if Some(&tag) == version.e_tag.as_ref() => Ok(()),
+                _ => Err(Error::Precondition { path: location.to_string(), source: "the object has changed".into() }),
+            },
+        }
+    }
+
+    fn write(&self, path: &FsPath, payload: &PutPayload) -> io::Result<()> {
+        let mut file = File::create_new(path)?;
+        for chunk in payload {
+            file.write_all(chunk)?;
+        }
+        file.set_modified(self.stamp())?;
+        file.sync_all()
+    }
+
+    /// Renames a synced file into place and syncs its directory, making the directories that are missing.
+    fn place(&self, from: &FsPath, target: &FsPath) -> io::Result<()> {
+        let directory = target.parent().unwrap_or(&self.root);
+        match fs::rename(from, target) {
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+                create_directories(directory)?;
+                fs::rename(from, target)?;
+            }
+            other => other?,
+        }
+        sync_directory(directory)
+    }
+
+    fn delete(&self, location: &Path) -> Result<()> {
+        let target = self.path(location);
+        let _guard = self.lock(location);
+        let removed = fs::remove_file(&target).and_then(|()| sync_directory(target.parent().unwrap_or(&self.root)));
+        removed.map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::NotFound { path: location.to_string(), source: Box::new(source) },
+            _ => generic(source),
+        })
+    }
+}
+
+/// Makes a directory and its parents, each one synced into its own parent.
+fn create_directories(directory: &FsPath) -> io::Result<()> {
+    let Some(parent) = directory.parent() else { return Ok(()) };
+    match fs::create_dir(directory) {
+        Ok(()) => sync_directory(parent),
+        Err(exists) if exists.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+            create_directories(parent)?;
+            create_directories(directory)
+        }
+        Err(other) => Err(other),
+    }
+}
+
+pub(crate) fn sync_directory(directory: &FsPath) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// The tag that [`LocalFileSystem`] gives the file, so that what was read can be compared with what is there.
+fn entity_tag(path: &FsPath) -> io::Result<String> {
+    use std::os::unix::fs::MetadataExt;
+
+    let metadata = fs::metadata(path)?;
+    let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    Ok(format!("{:x}-{modified:x}-{:x}", metadata.ino(), metadata.len()))
+}
+
+fn generic(source: io::Error) -> Error {
+    Error::Generic { store: "folder", source: Box::new(source) }
+}
+
+/// File work may wait for the disk: never on a thread that serves connections.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|source| Error::JoinError { source })?
+}
+
+impl fmt::Display for Folder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "folder {}", self.0.root.display())
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl ObjectStore for Folder {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let (folder, location) = (Arc::clone(&self.0), location.clone());
+        blocking(move || {
+            folder.put(&location, &payload, &options.mode)?;
+            let e_tag = entity_tag(&folder.path(&location)).ok();
+            Ok(PutResult { e_tag, version: None, extensions: options.extensions })
+        })
+        .await
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        // Large content comes in through `adopt`, which needs no second copy.
+        Err(Error::NotImplemented { operation: format!("multipart upload of {location}"), implementer: self.to_string() })
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.0.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[std::ops::Range<u64>]) -> Result<Vec<bytes::Bytes>> {
+        self.0.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let folder = Arc::clone(&self.0);
+        locations
+            .then(move |location| {
+                let folder = Arc::clone(&folder);
+                async move {
+                    let location = location?;
+                    blocking(move || folder.delete(&location).map(|()| location)).await
+                }
+            })
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.0.inner.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.0.inner.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.0.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        let mode = match options.mode {
+            CopyMode::Overwrite => PutMode::Overwrite,
+            CopyMode::Create => PutMode::Create,
+        };
+        let bytes = self.0.inner.get_opts(from, GetOptions::default()).await?.bytes().await?;
+        self.put_opts(to, bytes.into(), mode.into()).await.map(|_| ())
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, _: RenameOptions) -> Result<()> {
+        Err(Error::NotImplemented { operation: format!("rename of {from} to {to}"), implementer: self.to_string() })
+    }
+}

@@ -1,0 +1,29 @@
+//! Content at rest over `object_store`: blobs, membership, manifests, tags, referrers, the catalog and upload sessions.
+//!
+//! One layout on every backend (DESIGN.md section 3): immutable objects, and small pointers changed by compare-and-swap. This
+//! room knows keys and bytes; what may be stored, and what absence means, is decided above it.
+
+mod backend;
+mod blobs;
+mod cache;
+mod catalog;
+mod error;
+mod folder;
+mod keys;
+mod manifests;
+mod objects;
+mod session;
+mod spool;
+mod store;
+mod tags;
+mod uploads;
+
+pub use backend::{Location, LocationError, OpenError};
+pub use blobs::StoredBlob;
+pub use catalog::RepositoryRecord;
+pub use error::Error;
+pub use manifests::ManifestRecord;
+pub use spool::{KeepError, Spool};
+pub use store::Store;
+pub use tags::TagRecord;
+pub use uploads::{FinishError, Upload, UploadId};

@@ -1,0 +1,165 @@
+//! What every client's test stands on: a namespace, an upstream registry that holds `library/busybox:1`, and the server.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    netns::Netns,
+    support::{
+        layout::{Layout, sha256},
+        process::{Daemon, Place, free_port, run, tool},
+        server::Server,
+    },
+};
+
+/// The name of the upstream's image behind the server, by path.
+pub(crate) const THROUGH: &str = "docker.io/library/busybox";
+
+/// What clients say they take: some registries answer 404 to those who do not say it.
+const ACCEPT: &str = "Accept: application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+                      application/vnd.docker.distribution.manifest.list.v2+json, \
+                      application/vnd.docker.distribution.manifest.v2+json, */*";
+
+/// All of it; what is declared first ends first.
+pub(crate) struct Stage {
+    server: Server,
+    _upstream: Daemon,
+    place: Place,
+    _netns: Netns,
+    /// What the upstream holds as `library/busybox:1`.
+    pub(crate) busybox: Layout,
+    /// An image to push.
+    pub(crate) image: Layout,
+    directory: TempDir,
+}
+
+impl Stage {
+    /// Sets everything up.
+    pub(crate) fn new() -> Self {
+        let directory = TempDir::new().expect("a directory can be made");
+        let netns = Netns::new();
+        let place = netns.place();
+        let port = free_port();
+        let upstream = docker_registry(&place, &directory, port);
+        let image = Layout::write(&directory.path().join("image"), "pushed");
+        let busybox = Layout::write(&directory.path().join("busybox"), "pulled through");
+        fill(&place, &busybox, port);
+        let settings = format!(
+            "[storage]\nurl = \"file:{}\"\n[[upstream]]\nhost = \"docker.io\"\ndefault = true\nroot = [\"library/**\"]\n\
+             url = \"http://127.0.0.1:{port}\"\ntag_lifetime = \"5m\"\n",
+            directory.path().join("data").display(),
+        );
+        let server = Server::start(&place, &directory.path().join("server"), &settings);
+        Self { server, _upstream: upstream, place, _netns: netns, busybox, image, directory }
+    }
+
+    /// The server's address, as image names begin.
+    pub(crate) fn host(&self) -> String {
+        self.server.host()
+    }
+
+    /// A full image name on the server.
+    pub(crate) fn name(&self, rest: &str) -> String {
+        format!("{}/{rest}", self.host())
+    }
+
+    /// A path in the test's directory.
+    pub(crate) fn path(&self, rest: &str) -> PathBuf {
+        self.directory.path().join(rest)
+    }
+
+    /// Writes a file of the test and returns its path.
+    pub(crate) fn write(&self, rest: &str, text: &str) -> PathBuf {
+        let path = self.path(rest);
+        std::fs::create_dir_all(path.parent().expect("a file is in a directory")).expect("a directory can be made");
+        std::fs::write(&path, text).expect("a file can be written");
+        path
+    }
+
+    /// A client, bounded in time, with a home and settings of its own.
+    pub(crate) fn client(&self, name: &str) -> Command {
+        let mut command = self.place.program(&tool(name));
+        self.make_private(&mut command);
+        command
+    }
+
+    /// A program that runs as long as the returned guard lives.
+    pub(crate) fn daemon(&self, name: &str, arguments: &[&str]) -> Daemon {
+        let mut command = self.place.daemon(&tool(name));
+        command.args(arguments);
+        self.make_private(&mut command);
+        Daemon::start(&mut command, self.path(&format!("{name}.log")))
+    }
+
+    /// Whether the server has a manifest with a digest under a name, with exactly the bytes of the digest.
+    pub(crate) fn serves(&self, repository: &str, digest: &str) -> bool {
+        self.digest_of(repository, digest) == digest
+    }
+
+    /// The digest of the manifest that the server has for a tag, by its bytes.
+    pub(crate) fn digest_of(&self, repository: &str, tag: &str) -> String {
+        sha256(&self.manifest(repository, tag))
+    }
+
+    /// The digests of the images in an index, as the server tells it.
+    pub(crate) fn images_of(&self, repository: &str, reference: &str) -> Vec<String> {
+        let body = self.manifest(repository, reference);
+        let index: Value = serde_json::from_slice(&body).expect("a manifest is JSON");
+        let entries = index["manifests"].as_array().expect("an index has entries");
+        entries.iter().map(|entry| entry["digest"].as_str().expect("an entry has a digest").to_owned()).collect()
+    }
+
+    fn manifest(&self, repository: &str, reference: &str) -> Vec<u8> {
+        let url = self.server.url(&format!("/v2/{repository}/manifests/{reference}"));
+        let (status, body) = self.place.request(&["--header", ACCEPT, &url]).expect("the server answers");
+        assert_eq!(status, 200, "GET {url}: {}", String::from_utf8_lossy(&body));
+        body
+    }
+
+    fn make_private(&self, command: &mut Command) {
+        let directory = self.directory.path();
+        command.current_dir(directory).env("HOME", directory).env("XDG_RUNTIME_DIR", directory.join("run"));
+        command.env("DOCKER_CONFIG", directory.join("docker-config"));
+        command.env("REGISTRY_AUTH_FILE", self.write("auth.json", "{}"));
+        for proxy in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
+            command.env_remove(proxy);
+        }
+    }
+}
+
+/// The digest of what the `index.json` of a layout names first.
+pub(crate) fn first_digest(layout: &Path) -> String {
+    let index = std::fs::read(layout.join("index.json")).expect("the layout has an index");
+    let index: Value = serde_json::from_slice(&index).expect("the index is JSON");
+    index["manifests"][0]["digest"].as_str().expect("an entry has a digest").to_owned()
+}
+
+/// Debian's registry, on a port of the place.
+fn docker_registry(place: &Place, directory: &TempDir, port: u16) -> Daemon {
+    let data = directory.path().join("upstream");
+    let file = directory.path().join("upstream.yml");
+    let config = format!(
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+        data.display()
+    );
+    std::fs::write(&file, config).expect("the configuration can be written");
+    let mut command = place.daemon(&tool("docker-registry"));
+    // A certificate bundle meant for other programs stops its S3 driver, and with that all of it.
+    command.env_remove("AWS_CA_BUNDLE").arg("serve").arg(&file);
+    let mut registry = Daemon::start(&mut command, directory.path().join("upstream.log"));
+    let url = format!("http://127.0.0.1:{port}/v2/");
+    registry.wait_until(|| place.request(&[&url]).is_some());
+    registry
+}
+
+fn fill(place: &Place, busybox: &Layout, port: u16) {
+    let mut skopeo = place.program(&tool("skopeo"));
+    skopeo.args(["--insecure-policy", "copy", "--all", "--dest-tls-verify=false"]);
+    skopeo.arg(format!("oci:{}:1", busybox.path.display()));
+    run(skopeo.arg(format!("docker://127.0.0.1:{port}/library/busybox:1")));
+}
