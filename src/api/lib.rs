@@ -1,1 +1,21 @@
-//! The OCI distribution API over HTTP.
+//! `/v2/`: the OCI distribution API over HTTP. The straight line of a request: one typed [`Route`] is parsed from method and path,
+//! its name resolved, the guard asked, and a thin handler calls one method of the core.
+//!
+//! Beside it stand the three endpoints that an operator's machinery asks for: `/livez`, `/readyz` and `/metrics`.
+
+mod body;
+mod error;
+mod guard;
+mod listing;
+mod names;
+mod pull;
+mod push;
+mod query;
+mod respond;
+mod route;
+mod service;
+mod uploads;
+
+pub use guard::{Access, Action, Guard};
+pub use names::{Names, Resolved};
+pub use service::{Api, Parts, Readiness};

@@ -45,7 +45,9 @@ pub enum BindError {
         listen: String,
     },
     /// Not something to listen on.
-    #[error("`{listen}` is not an address to listen on: `server.listen` is an address and a port, as 127.0.0.1:5000 or [::]:5000")]
+    #[error(
+        "`{listen}` is not an address to listen on: `server.listen` is an address and a port, as 127.0.0.1:5000 or [::]:5000"
+    )]
     NotAnAddress {
         /// What was asked for.
         listen: String,

@@ -39,13 +39,28 @@ fn containerd_pulls_through_by_path() {
 fn containerd_pulls_docker_io_through_the_mirror() {
     let containerd = Containerd::start();
     let stage = &containerd.stage;
-    let hosts = stage.write(
-        "hosts.d/docker.io/hosts.toml",
-        &format!("server = \"http://127.0.0.1:9\"\n[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n", stage.host()),
-    );
-    let hosts = hosts.ancestors().nth(2).expect("the file is two directories down").display().to_string();
+    let hosts = mirror(stage, "docker.io");
     containerd.pull(&["--hosts-dir", &hosts], &format!("{THROUGH}:1"), &stage.busybox.index);
     containerd.pull(&["--hosts-dir", &hosts], &format!("{THROUGH}@{}", stage.busybox.index), &stage.busybox.index);
+}
+
+/// Nothing but `?ns=registry.test` tells the server which upstream is meant.
+#[test]
+fn containerd_pulls_from_another_registry_through_the_mirror() {
+    let containerd = Containerd::start();
+    let stage = &containerd.stage;
+    let hosts = mirror(stage, "registry.test");
+    containerd.pull(&["--hosts-dir", &hosts], "registry.test/team/app:1", &stage.busybox.index);
+    let by_digest = format!("registry.test/team/app@{}", stage.busybox.index);
+    containerd.pull(&["--hosts-dir", &hosts], &by_digest, &stage.busybox.index);
+}
+
+/// Settings that make the server the mirror of a registry, and the registry itself a dead end.
+fn mirror(stage: &Stage, registry: &str) -> String {
+    let text =
+        format!("server = \"http://127.0.0.1:9\"\n[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n", stage.host());
+    stage.write(&format!("hosts.d/{registry}/hosts.toml"), &text);
+    stage.path("hosts.d").display().to_string()
 }
 
 /// A containerd of the test's own; what is declared first ends first.

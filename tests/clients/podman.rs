@@ -69,7 +69,7 @@ pub(crate) fn configure(stage: &Stage, command: &mut Command) {
     let temporary = stage.path("containers/tmp").display().to_string();
     let engine = format!(
         "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\nnetns = \"host\"\n\
-         [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\ntmp_dir = \"{temporary}\"\n"
+         [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nlock_type = \"file\"\ntmp_dir = \"{temporary}\"\n"
     );
     let host = stage.host();
     let registries = format!(

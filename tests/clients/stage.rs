@@ -1,4 +1,4 @@
-//! What every client's test stands on: a namespace, an upstream registry that holds `library/busybox:1`, and the server.
+//! What every client's test stands on: a namespace, an upstream registry that holds `library/busybox:1` and `team/app:1`, and the server.
 
 use std::{
     path::{Path, PathBuf},
@@ -31,7 +31,7 @@ pub(crate) struct Stage {
     _upstream: Daemon,
     place: Place,
     _netns: Netns,
-    /// What the upstream holds as `library/busybox:1`.
+    /// What the upstream holds under both names.
     pub(crate) busybox: Layout,
     /// An image to push.
     pub(crate) image: Layout,
@@ -48,10 +48,13 @@ impl Stage {
         let upstream = docker_registry(&place, &directory, port);
         let image = Layout::write(&directory.path().join("image"), "pushed");
         let busybox = Layout::write(&directory.path().join("busybox"), "pulled through");
-        fill(&place, &busybox, port);
+        for name in ["library/busybox:1", "team/app:1"] {
+            fill(&place, &busybox, port, name);
+        }
         let settings = format!(
             "[storage]\nurl = \"file:{}\"\n[[upstream]]\nhost = \"docker.io\"\ndefault = true\nroot = [\"library/**\"]\n\
-             url = \"http://127.0.0.1:{port}\"\ntag_lifetime = \"5m\"\n",
+             url = \"http://127.0.0.1:{port}\"\ntag_lifetime = \"5m\"\n\
+             [[upstream]]\nhost = \"registry.test\"\nurl = \"http://127.0.0.1:{port}\"\n",
             directory.path().join("data").display(),
         );
         let server = Server::start(&place, &directory.path().join("server"), &settings);
@@ -157,9 +160,9 @@ fn docker_registry(place: &Place, directory: &TempDir, port: u16) -> Daemon {
     registry
 }
 
-fn fill(place: &Place, busybox: &Layout, port: u16) {
+fn fill(place: &Place, busybox: &Layout, port: u16, name: &str) {
     let mut skopeo = place.program(&tool("skopeo"));
     skopeo.args(["--insecure-policy", "copy", "--all", "--dest-tls-verify=false"]);
     skopeo.arg(format!("oci:{}:1", busybox.path.display()));
-    run(skopeo.arg(format!("docker://127.0.0.1:{port}/library/busybox:1")));
+    run(skopeo.arg(format!("docker://127.0.0.1:{port}/{name}")));
 }

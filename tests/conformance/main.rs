@@ -1,7 +1,8 @@
-//! The OCI distribution conformance suite against the real binary: nothing may fail, and nothing may be skipped as unsupported.
+//! What the OCI distribution specification asks of a registry, asked of the real binary: request by request in `blobs` and
+//! `manifests`, and by the conformance suite, of which nothing may fail and nothing may be skipped as unsupported.
 //!
 //! The suite is a program of the Open Container Initiative, kept in the folder `conformance` of its distribution specification. No
-//! package registry has it, so these tests are ignored unless asked for, with the program's path in `ROADSTEAD_CONFORMANCE`:
+//! package registry has it, so its tests are ignored unless asked for, with the program's path in `ROADSTEAD_CONFORMANCE`:
 //!
 //! ```text
 //! ROADSTEAD_CONFORMANCE=/path/to/conformance cargo test --test conformance -- --include-ignored
@@ -15,6 +16,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod blobs;
+mod exchange;
+mod manifests;
 mod suite;
 
 use std::{path::Path, process::Command};

@@ -1,0 +1,83 @@
+//! The guard: the one place through which every route passes. Who asks, and may they?
+
+use oci::{Error, RepositoryName};
+
+use crate::route::Route;
+
+/// What somebody wants to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Read content or listings.
+    Pull,
+    /// Add content.
+    Push,
+    /// Remove content.
+    Delete,
+    /// List all repositories.
+    Catalog,
+}
+
+/// What is asked: an action, on a repository where it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The action.
+    pub action: Action,
+    /// The repository, under the name by which it is stored.
+    pub repository: Option<RepositoryName>,
+}
+
+/// Decides about requests. Until access rules exist everyone may do everything; the root refuses to listen beyond loopback.
+#[derive(Clone, Debug, Default)]
+pub struct Guard;
+
+impl Guard {
+    /// Lets a route pass, or says why not.
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the seam of the access rules")]
+    pub(crate) fn check(&self, route: &Route) -> Result<(), Error> {
+        for _access in accesses(route) {}
+        Ok(())
+    }
+}
+
+/// All that a route wants. Exhaustive, so that no route can be without.
+pub(crate) fn accesses(route: &Route) -> Vec<Access> {
+    let on = |action, name: &RepositoryName| vec![Access { action, repository: Some(name.clone()) }];
+    match route {
+        Route::Live | Route::Ready | Route::Metrics | Route::Version => Vec::new(),
+        Route::Catalog { .. } => vec![Access { action: Action::Catalog, repository: None }],
+        Route::Tags { source, .. }
+        | Route::Referrers { source, .. }
+        | Route::PullManifest { source, .. }
+        | Route::PullBlob { source, .. } => on(Action::Pull, &source.name),
+        Route::PushManifest { name, .. }
+        | Route::StartUpload { name, .. }
+        | Route::PushBlob { name, .. }
+        | Route::UploadStatus { name, .. }
+        | Route::AppendUpload { name, .. }
+        | Route::FinishUpload { name, .. }
+        | Route::CancelUpload { name, .. } => on(Action::Push, name),
+        // A mount gives content of one repository to another, so it is a pull as well.
+        Route::MountBlob { name, from, .. } => {
+            let mut wanted = on(Action::Push, name);
+            wanted.extend(from.iter().flat_map(|from| on(Action::Pull, from)));
+            wanted
+        }
+        Route::DeleteManifest { name, .. } | Route::DeleteBlob { name, .. } => on(Action::Delete, name),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[test]
+    fn a_mount_wants_push_and_pull() {
+        let query = format!("mount=sha256:{}&from=b", "a".repeat(64));
+        let route = Route::parse(&Method::POST, "/v2/a/blobs/uploads/", Some(&query)).unwrap();
+        let wanted: Vec<_> = accesses(&route).into_iter().map(|access| (access.action, access.repository.unwrap().to_string())).collect();
+        assert_eq!(wanted, [(Action::Push, "a".to_owned()), (Action::Pull, "b".to_owned())]);
+    }
+}

@@ -1,0 +1,72 @@
+//! Listings: tags, referrers, the catalog.
+
+use http::Response;
+use oci::{Digest, Error, Listing, Page, ReferrersList, media_type};
+use serde_json::json;
+use server::Body;
+
+use crate::route::Source;
+use crate::service::Api;
+use crate::{query, respond};
+
+impl Api {
+    /// [end-8] The tags of a repository.
+    pub(crate) async fn tags(&self, source: &Source, page: &Page) -> Result<Response<Body>, Error> {
+        let listing = self.parts().discover.tags(&source.name, page).await?;
+        let name = self.listed_name(source);
+        let mut response = respond::full("application/json", json!({ "name": name, "tags": listing.entries }).to_string());
+        self.finish_listing(&mut response, &listing, &format!("{name}/tags/list"), page, &[("ns", source.namespace.as_deref())]);
+        Ok(response)
+    }
+
+    /// [end-12] What refers to a manifest.
+    pub(crate) async fn referrers(
+        &self,
+        source: &Source,
+        subject: &Digest,
+        artifact_type: Option<String>,
+        page: &Page,
+    ) -> Result<Response<Body>, Error> {
+        let wanted = ReferrersList { artifact_type, page: page.clone() };
+        let listing = self.parts().discover.referrers(&source.name, subject, &wanted).await?;
+        let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": listing.entries });
+        let mut response = respond::full(media_type::OCI_INDEX, index.to_string());
+        if wanted.artifact_type.is_some() {
+            respond::set(&mut response, respond::FILTERS_APPLIED, "artifactType");
+        }
+        let kept = [("artifactType", wanted.artifact_type.as_deref()), ("ns", source.namespace.as_deref())];
+        let path = format!("{}/referrers/{subject}", self.listed_name(source));
+        self.finish_listing(&mut response, &listing, &path, page, &kept);
+        Ok(response)
+    }
+
+    /// Docker's listing of all repositories.
+    pub(crate) async fn catalog(&self, page: &Page) -> Result<Response<Body>, Error> {
+        let listing = self.parts().registry.repositories(page).await?;
+        let mut response = respond::full("application/json", json!({ "repositories": listing.entries }).to_string());
+        self.finish_listing(&mut response, &listing, "_catalog", page, &[]);
+        Ok(response)
+    }
+
+    /// The name that a client of this repository uses: with a namespace the one in its path, else the stored one.
+    fn listed_name(&self, source: &Source) -> String {
+        source.asked.as_ref().unwrap_or(&source.name).to_string()
+    }
+
+    /// `Link` with everything that the next request must repeat, and `Warning`.
+    fn finish_listing<T>(
+        &self,
+        response: &mut Response<Body>,
+        listing: &Listing<T>,
+        path: &str,
+        page: &Page,
+        kept: &[(&str, Option<&str>)],
+    ) {
+        respond::warn(response, listing.warning.as_ref());
+        let Some(next) = &listing.next else { return };
+        let limit = page.limit.unwrap_or(listing.entries.len()).min(listing.entries.len().max(1)).to_string();
+        let mut pairs = vec![("n", Some(limit.as_str())), ("last", Some(next.as_str()))];
+        pairs.extend_from_slice(kept);
+        respond::link_next(response, &self.location(&format!("{path}{}", query::encode(&pairs))));
+    }
+}

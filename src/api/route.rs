@@ -1,0 +1,267 @@
+//! Routes: method and path parsed into one typed value.
+//!
+//! Repository names hold slashes, so a path is read from the right: its last segments say what is asked, and all before them is
+//! the name. What is parsed is valid: no handler sees a malformed name, tag or digest.
+
+use http::Method;
+use oci::{Algorithm, Digest, Error, Page, Reference, RepositoryName, Tag};
+use percent_encoding::percent_decode_str;
+use registry::UploadId;
+
+use crate::query::Query;
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// `GET /livez`: is the process alive?
+    Live,
+    /// `GET /readyz`: should it be sent requests?
+    Ready,
+    /// `GET /metrics`.
+    Metrics,
+    /// `GET /v2/` [end-1].
+    Version,
+    /// `GET /v2/_catalog`, Docker's extension.
+    Catalog { page: Page },
+    /// `GET /v2/<name>/tags/list` [end-8].
+    Tags { source: Source, page: Page },
+    /// `GET /v2/<name>/referrers/<digest>` [end-12].
+    Referrers { source: Source, subject: Digest, artifact_type: Option<String>, page: Page },
+    /// `GET` and `HEAD /v2/<name>/manifests/<reference>` [end-3].
+    PullManifest { source: Source, reference: Reference, head: bool },
+    /// `PUT /v2/<name>/manifests/<reference>` [end-7].
+    PushManifest { name: RepositoryName, reference: Reference, tags: Vec<Tag> },
+    /// `DELETE /v2/<name>/manifests/<reference>` [end-9].
+    DeleteManifest { name: RepositoryName, reference: Reference },
+    /// `GET` and `HEAD /v2/<name>/blobs/<digest>` [end-2].
+    PullBlob { source: Source, digest: Digest, head: bool },
+    /// `DELETE /v2/<name>/blobs/<digest>` [end-10].
+    DeleteBlob { name: RepositoryName, digest: Digest },
+    /// `POST /v2/<name>/blobs/uploads/` [end-4a, end-4c].
+    StartUpload { name: RepositoryName, algorithm: Algorithm },
+    /// `POST /v2/<name>/blobs/uploads/?digest=` [end-4b].
+    PushBlob { name: RepositoryName, digest: Digest },
+    /// `POST /v2/<name>/blobs/uploads/?mount=` [end-11].
+    MountBlob { name: RepositoryName, digest: Digest, from: Option<RepositoryName> },
+    /// `GET /v2/<name>/blobs/uploads/<id>` [end-13].
+    UploadStatus { name: RepositoryName, id: UploadId },
+    /// `PATCH /v2/<name>/blobs/uploads/<id>` [end-5].
+    AppendUpload { name: RepositoryName, id: UploadId },
+    /// `PUT /v2/<name>/blobs/uploads/<id>?digest=` [end-6].
+    FinishUpload { name: RepositoryName, id: UploadId, digest: Digest },
+    /// `DELETE /v2/<name>/blobs/uploads/<id>` [end-14].
+    CancelUpload { name: RepositoryName, id: UploadId },
+}
+
+/// The repository of a pull: its name and the namespace that the client named with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// The name in the path; after it is resolved, the name under which the repository is stored.
+    pub(crate) name: RepositoryName,
+    /// `?ns=`. [Registry Proxying]
+    pub(crate) namespace: Option<String>,
+    /// The name in the path, where the stored one is another.
+    pub(crate) asked: Option<RepositoryName>,
+}
+
+/// Why a request is no route.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// There is nothing at this path.
+    NoSuchEndpoint,
+    /// There is, but not for this method.
+    Method {
+        /// The methods that there are, for `Allow`.
+        allow: &'static str,
+    },
+    /// A part of it is malformed.
+    Malformed(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+impl Route {
+    /// Parses method, path and query.
+    pub(crate) fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, Refusal> {
+        let path = percent_decode_str(path).decode_utf8();
+        let path = path.map_err(|_| Error::NameInvalid { reason: "the path is not UTF-8".to_owned() })?;
+        let query = Query::parse(query);
+        match path.as_ref() {
+            "/livez" => return reading(method).map(|()| Self::Live),
+            "/readyz" => return reading(method).map(|()| Self::Ready),
+            "/metrics" => return reading(method).map(|()| Self::Metrics),
+            "/v2" | "/v2/" => return reading(method).map(|()| Self::Version),
+            "/v2/_catalog" => {
+                reading(method)?;
+                return Ok(Self::Catalog { page: page(&query)? });
+            }
+            _ => {}
+        }
+        let rest = path.strip_prefix("/v2/").ok_or(Refusal::NoSuchEndpoint)?;
+        let segments: Vec<&str> = rest.split('/').collect();
+        match segments.as_slice() {
+            [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => Self::uploads(method, name, &query),
+            [name @ .., "blobs", "uploads", id] => Self::upload(method, name, id, &query),
+            [name @ .., "blobs", digest] => Self::blob(method, name, digest, &query),
+            [name @ .., "manifests", reference] => Self::manifest(method, name, reference, &query),
+            [name @ .., "tags", "list"] => {
+                let source = source(name, &query)?;
+                reading(method)?;
+                Ok(Self::Tags { source, page: page(&query)? })
+            }
+            [name @ .., "referrers", subject] => {
+                let (source, subject) = (source(name, &query)?, digest(subject)?);
+                reading(method)?;
+                let artifact_type = query.first("artifactType").map(str::to_owned);
+                Ok(Self::Referrers { source, subject, artifact_type, page: page(&query)? })
+            }
+            _ => Err(Refusal::NoSuchEndpoint),
+        }
+    }
+
+    fn uploads(method: &Method, name: &[&str], query: &Query) -> Result<Self, Refusal> {
+        let name = repository(name)?;
+        if method != Method::POST {
+            return Err(Refusal::Method { allow: "POST" });
+        }
+        if let Some(mount) = query.first("mount") {
+            let from = query.first("from").map(|from| repository(&[from])).transpose()?;
+            return Ok(Self::MountBlob { name, digest: digest(mount)?, from });
+        }
+        if let Some(pushed) = query.first("digest") {
+            return Ok(Self::PushBlob { name, digest: digest(pushed)? });
+        }
+        let algorithm = match query.first("digest-algorithm") {
+            None => Algorithm::Sha256,
+            Some(text) => text.parse().map_err(|cause: oci::DigestError| Error::DigestInvalid { reason: cause.to_string() })?,
+        };
+        Ok(Self::StartUpload { name, algorithm })
+    }
+
+    fn upload(method: &Method, name: &[&str], id: &str, query: &Query) -> Result<Self, Refusal> {
+        let name = repository(name)?;
+        let id: UploadId = id.parse().map_err(|_| Error::BlobUploadUnknown { id: id.chars().take(64).collect() })?;
+        match *method {
+            Method::GET | Method::HEAD => Ok(Self::UploadStatus { name, id }),
+            Method::PATCH => Ok(Self::AppendUpload { name, id }),
+            Method::DELETE => Ok(Self::CancelUpload { name, id }),
+            Method::PUT => {
+                let digest = match query.first("digest") {
+                    Some(text) => digest(text)?,
+                    None => return Err(Error::DigestInvalid { reason: "the query has no digest".to_owned() }.into()),
+                };
+                Ok(Self::FinishUpload { name, id, digest })
+            }
+            _ => Err(Refusal::Method { allow: "GET, HEAD, PATCH, PUT, DELETE" }),
+        }
+    }
+
+    fn blob(method: &Method, name: &[&str], text: &str, query: &Query) -> Result<Self, Refusal> {
+        let (source, digest) = (source(name, query)?, digest(text)?);
+        match *method {
+            Method::GET => Ok(Self::PullBlob { source, digest, head: false }),
+            Method::HEAD => Ok(Self::PullBlob { source, digest, head: true }),
+            Method::DELETE => Ok(Self::DeleteBlob { name: source.name, digest }),
+            _ => Err(Refusal::Method { allow: "GET, HEAD, DELETE" }),
+        }
+    }
+
+    fn manifest(method: &Method, name: &[&str], reference: &str, query: &Query) -> Result<Self, Refusal> {
+        let (source, reference) = (source(name, query)?, Reference::parse(reference)?);
+        match *method {
+            Method::GET => Ok(Self::PullManifest { source, reference, head: false }),
+            Method::HEAD => Ok(Self::PullManifest { source, reference, head: true }),
+            Method::PUT => {
+                let parse = |tag: &str| Tag::parse(tag).map_err(|cause| Error::TagInvalid { reason: cause.to_string() });
+                let tags = query.all("tag").map(parse).collect::<Result<_, _>>()?;
+                Ok(Self::PushManifest { name: source.name, reference, tags })
+            }
+            Method::DELETE => Ok(Self::DeleteManifest { name: source.name, reference }),
+            _ => Err(Refusal::Method { allow: "GET, HEAD, PUT, DELETE" }),
+        }
+    }
+
+    /// The source of a route that reads a repository and so may mean a cached one.
+    pub(crate) fn source_mut(&mut self) -> Option<&mut Source> {
+        match self {
+            Self::Tags { source, .. }
+            | Self::Referrers { source, .. }
+            | Self::PullManifest { source, .. }
+            | Self::PullBlob { source, .. } => Some(source),
+            Self::Live
+            | Self::Ready
+            | Self::Metrics
+            | Self::Version
+            | Self::Catalog { .. }
+            | Self::PushManifest { .. }
+            | Self::DeleteManifest { .. }
+            | Self::DeleteBlob { .. }
+            | Self::StartUpload { .. }
+            | Self::PushBlob { .. }
+            | Self::MountBlob { .. }
+            | Self::UploadStatus { .. }
+            | Self::AppendUpload { .. }
+            | Self::FinishUpload { .. }
+            | Self::CancelUpload { .. } => None,
+        }
+    }
+
+    /// Its name in logs and metrics.
+    #[must_use]
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Ready => "ready",
+            Self::Metrics => "metrics",
+            Self::Version => "version",
+            Self::Catalog { .. } => "catalog",
+            Self::Tags { .. } => "tags",
+            Self::Referrers { .. } => "referrers",
+            Self::PullManifest { .. } => "pull_manifest",
+            Self::PushManifest { .. } => "push_manifest",
+            Self::DeleteManifest { .. } => "delete_manifest",
+            Self::PullBlob { .. } => "pull_blob",
+            Self::DeleteBlob { .. } => "delete_blob",
+            Self::StartUpload { .. } => "start_upload",
+            Self::PushBlob { .. } => "push_blob",
+            Self::MountBlob { .. } => "mount_blob",
+            Self::UploadStatus { .. } => "upload_status",
+            Self::AppendUpload { .. } => "append_upload",
+            Self::FinishUpload { .. } => "finish_upload",
+            Self::CancelUpload { .. } => "cancel_upload",
+        }
+    }
+}
+
+fn reading(method: &Method) -> Result<(), Refusal> {
+    if matches!(*method, Method::GET | Method::HEAD) { Ok(()) } else { Err(Refusal::Method { allow: "GET, HEAD" }) }
+}
+
+fn repository(segments: &[&str]) -> Result<RepositoryName, Error> {
+    RepositoryName::parse(&segments.join("/")).map_err(|cause| Error::NameInvalid { reason: cause.to_string() })
+}
+
+fn source(segments: &[&str], query: &Query) -> Result<Source, Error> {
+    Ok(Source { name: repository(segments)?, namespace: query.first("ns").map(str::to_owned), asked: None })
+}
+
+fn digest(text: &str) -> Result<Digest, Error> {
+    Digest::parse(text).map_err(|cause| Error::DigestInvalid { reason: cause.to_string() })
+}
+
+/// `n` and `last`. A number too large is the largest page.
+fn page(query: &Query) -> Result<Page, Error> {
+    let limit = match query.first("n") {
+        None => None,
+        Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => Some(text.parse().unwrap_or(usize::MAX)),
+        Some(_) => return Err(Error::SizeInvalid { reason: "n is not a number".to_owned() }),
+    };
+    Ok(Page { limit, last: query.first("last").map(str::to_owned) })
+}
+
+#[cfg(test)]
+mod tests;

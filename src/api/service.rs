@@ -1,0 +1,238 @@
+//! The service: a request in, a response out, and what is told of it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, Request, Response, StatusCode};
+use oci::{Discover, Error, Pull};
+use registry::Registry;
+use server::{Body, Peer, RequestBody};
+use telemetry::{Clock, Metrics};
+use uuid::Uuid;
+
+use crate::guard::Guard;
+use crate::names::Names;
+use crate::route::Route;
+use crate::{error, respond};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// Is the server to be sent requests? Shared with whoever starts and stops it.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    /// Says whether it is.
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// What the API is made over.
+pub struct Parts {
+    /// What is held here: pushes, deletions and the catalog go to it.
+    pub registry: Registry,
+    /// Where pulls go: the registry, or a pull-through around it.
+    pub pull: Arc<dyn Pull>,
+    /// Where listings go.
+    pub discover: Arc<dyn Discover>,
+    /// How names are read.
+    pub names: Arc<dyn Names>,
+    /// Who may do what.
+    pub guard: Guard,
+    /// What `/readyz` tells.
+    pub readiness: Readiness,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// What `Location` and `Link` begin with: the URL that clients use, without a slash at its end; empty for relative ones.
+    pub external_url: String,
+}
+
+/// The API as a tower service. Cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Parts>);
+
+impl Api {
+    /// The API over these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.0
+    }
+
+    /// The URL of something under `/v2/`.
+    pub(crate) fn location(&self, path: &str) -> String {
+        format!("{}/v2/{path}", self.0.external_url)
+    }
+
+    async fn handle(&self, request: Request<RequestBody>) -> Response<Body> {
+        let start = self.0.clock.monotonic();
+        let request_id = Uuid::now_v7().simple().to_string();
+        let (head, body) = request.into_parts();
+        let parsed = Route::parse(&head.method, head.uri.path(), head.uri.query());
+        let (label, mut response) = match parsed {
+            Ok(route) => {
+                let label = route.label();
+                let answered = self.answer(route, &head.headers, body, &request_id).await;
+                (label, answered.unwrap_or_else(|failure| error::response(&failure, &request_id)))
+            }
+            Err(refusal) => ("none", error::refusal(&refusal, &request_id)),
+        };
+        respond::set(&mut response, REQUEST_ID, &request_id);
+        if head.uri.path().starts_with("/v2") {
+            response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+        }
+        let entry = Entry {
+            request_id,
+            label,
+            method: head.method,
+            path: head.uri.path().chars().take(512).collect(),
+            status: response.status(),
+            peer: head.extensions.get::<Peer>().map(|peer| peer.addr.to_string()),
+            agent: head.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).map(str::to_owned),
+        };
+        let api = self.clone();
+        response.map(|body| {
+            body.on_end(move |sent, complete| {
+                let duration = api.0.clock.monotonic().saturating_sub(start);
+                entry.tell(&api.0.metrics, duration, sent, complete);
+            })
+        })
+    }
+
+    async fn answer(
+        &self,
+        mut route: Route,
+        headers: &HeaderMap,
+        body: RequestBody,
+        request_id: &str,
+    ) -> Result<Response<Body>, Error> {
+        let mut namespace = None;
+        if let Some(source) = route.source_mut() {
+            let resolved = self.0.names.resolve(&source.name, source.namespace.as_deref()).await?;
+            if resolved.repository != source.name {
+                source.asked = Some(std::mem::replace(&mut source.name, resolved.repository));
+            }
+            namespace = resolved.namespace;
+        }
+        self.0.guard.check(&route)?;
+        let mut response = Box::pin(self.dispatch(route, headers, body, request_id)).await?;
+        if let Some(namespace) = namespace {
+            respond::set(&mut response, respond::NAMESPACE, namespace);
+        }
+        Ok(response)
+    }
+
+    async fn dispatch(
+        &self,
+        route: Route,
+        headers: &HeaderMap,
+        body: RequestBody,
+        request_id: &str,
+    ) -> Result<Response<Body>, Error> {
+        match route {
+            Route::Live => Ok(respond::full("text/plain", "ok\n")),
+            Route::Ready => Ok(self.ready()),
+            Route::Metrics => Ok(respond::full(telemetry::CONTENT_TYPE, self.0.metrics.encode())),
+            Route::Version => Ok(respond::full("application/json", "{}")),
+            Route::Catalog { page } => self.catalog(&page).await,
+            Route::Tags { source, page } => self.tags(&source, &page).await,
+            Route::Referrers { source, subject, artifact_type, page } => {
+                self.referrers(&source, &subject, artifact_type, &page).await
+            }
+            Route::PullManifest { source, reference, head } => self.pull_manifest(&source, &reference, head, headers).await,
+            Route::PushManifest { name, reference, tags } => self.push_manifest(&name, reference, tags, headers, body).await,
+            Route::DeleteManifest { name, reference } => self.delete_manifest(&name, &reference).await,
+            Route::PullBlob { source, digest, head: true } => self.stat_blob(&source, &digest, headers).await,
+            Route::PullBlob { source, digest, head: false } => self.pull_blob(&source, &digest, headers).await,
+            Route::DeleteBlob { name, digest } => self.delete_blob(&name, &digest).await,
+            Route::StartUpload { name, algorithm } => self.start_upload(&name, algorithm).await,
+            Route::PushBlob { name, digest } => self.push_blob(&name, &digest, body).await,
+            Route::MountBlob { name, digest, from } => self.mount_blob(&name, &digest, from.as_ref()).await,
+            Route::UploadStatus { name, id } => self.upload_status(&name, id).await,
+            Route::AppendUpload { name, id } => self.append_upload(&name, id, headers, body, request_id).await,
+            Route::FinishUpload { name, id, digest } => self.finish_upload(&name, id, &digest, headers, body, request_id).await,
+            Route::CancelUpload { name, id } => self.cancel_upload(&name, id).await,
+        }
+    }
+
+    fn ready(&self) -> Response<Body> {
+        if self.0.readiness.is_ready() {
+            return respond::full("text/plain", "ok\n");
+        }
+        let mut response = respond::full("text/plain", "not ready: starting or stopping\n");
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response
+    }
+}
+
+/// One line of the request log.
+struct Entry {
+    request_id: String,
+    label: &'static str,
+    method: http::Method,
+    path: String,
+    status: StatusCode,
+    peer: Option<String>,
+    agent: Option<String>,
+}
+
+impl Entry {
+    fn tell(&self, metrics: &Metrics, duration: std::time::Duration, sent: u64, complete: bool) {
+        metrics.request(self.label, self.method.as_str(), self.status.as_u16(), duration);
+        // The body of an answer to HEAD is never asked for.
+        let complete = complete || self.method == http::Method::HEAD;
+        let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(
+            target: "roadstead::requests",
+            request_id = self.request_id,
+            route = self.label,
+            method = %self.method,
+            path = self.path,
+            status = self.status.as_u16(),
+            duration_ms,
+            size_bytes = sent,
+            complete,
+            peer = self.peer,
+            user_agent = self.agent,
+            "request"
+        );
+    }
+}
+
+impl tower::Service<Request<RequestBody>> for Api {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        let api = self.clone();
+        Box::pin(async move { Ok(api.handle(request).await) })
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Api").field("registry", &self.0.registry).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,121 @@
+//! Pushing blobs: in one request, over a session, or by a mount.
+
+use http::header::{CONTENT_RANGE, RANGE};
+use http::{HeaderMap, Response, StatusCode};
+use oci::{Algorithm, ContentRange, Digest, Error, RepositoryName};
+use registry::UploadId;
+use server::{Body, RequestBody};
+
+use crate::service::Api;
+use crate::{body, error, respond};
+
+impl Api {
+    /// [end-4a, end-4c] POST that opens a session.
+    pub(crate) async fn start_upload(&self, name: &RepositoryName, algorithm: Algorithm) -> Result<Response<Body>, Error> {
+        self.parts().names.check_push(name)?;
+        let id = self.parts().registry.start_upload(name, algorithm).await?;
+        Ok(self.session(StatusCode::ACCEPTED, name, id, 0))
+    }
+
+    /// [end-4b] POST with the whole blob.
+    pub(crate) async fn push_blob(&self, name: &RepositoryName, digest: &Digest, request: RequestBody) -> Result<Response<Body>, Error> {
+        self.parts().names.check_push(name)?;
+        self.parts().registry.push_blob(name, digest, body::stream(request)).await?;
+        Ok(self.created(name, digest))
+    }
+
+    /// [end-11] POST that mounts a blob, or opens a session where it cannot be.
+    pub(crate) async fn mount_blob(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        from: Option<&RepositoryName>,
+    ) -> Result<Response<Body>, Error> {
+        self.parts().names.check_push(name)?;
+        if self.parts().registry.mount_blob(name, digest, from).await? {
+            return Ok(self.created(name, digest));
+        }
+        self.start_upload(name, digest.algorithm()).await
+    }
+
+    /// [end-13] GET of a session's state.
+    pub(crate) async fn upload_status(&self, name: &RepositoryName, id: UploadId) -> Result<Response<Body>, Error> {
+        let size = self.parts().registry.upload_size(name, id).await?;
+        Ok(self.session(StatusCode::NO_CONTENT, name, id, size))
+    }
+
+    /// [end-5] PATCH: a chunk with `Content-Range`, or a stream without.
+    pub(crate) async fn append_upload(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        headers: &HeaderMap,
+        request: RequestBody,
+        request_id: &str,
+    ) -> Result<Response<Body>, Error> {
+        let range = content_range(headers)?;
+        match self.parts().registry.append_upload(name, id, range, body::stream(request)).await {
+            Ok(size) => Ok(self.session(StatusCode::ACCEPTED, name, id, size)),
+            Err(Error::RangeNotSatisfiable { size }) => Ok(self.out_of_order(name, id, size, request_id)),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// [end-6] PUT: the last chunk, if there is one, and the digest of the whole.
+    pub(crate) async fn finish_upload(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        digest: &Digest,
+        headers: &HeaderMap,
+        request: RequestBody,
+        request_id: &str,
+    ) -> Result<Response<Body>, Error> {
+        let range = content_range(headers)?;
+        match self.parts().registry.finish_upload(name, id, digest, range, body::stream(request)).await {
+            Ok(()) => Ok(self.created(name, digest)),
+            Err(Error::RangeNotSatisfiable { size }) => Ok(self.out_of_order(name, id, size, request_id)),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// [end-14] DELETE of a session.
+    pub(crate) async fn cancel_upload(&self, name: &RepositoryName, id: UploadId) -> Result<Response<Body>, Error> {
+        self.parts().registry.cancel_upload(name, id).await?;
+        Ok(respond::empty(StatusCode::NO_CONTENT))
+    }
+
+    fn created(&self, name: &RepositoryName, digest: &Digest) -> Response<Body> {
+        let mut response = respond::empty(StatusCode::CREATED);
+        respond::locate(&mut response, &self.location(&format!("{name}/blobs/{digest}")));
+        respond::set(&mut response, respond::CONTENT_DIGEST, digest.to_string());
+        response
+    }
+
+    /// Where a session is: its URL, and the range received, `0-0` also for nothing.
+    fn session(&self, status: StatusCode, name: &RepositoryName, id: UploadId, size: u64) -> Response<Body> {
+        let mut response = respond::empty(status);
+        self.describe_session(&mut response, name, id, size);
+        response
+    }
+
+    fn describe_session(&self, response: &mut Response<Body>, name: &RepositoryName, id: UploadId, size: u64) {
+        respond::locate(response, &self.location(&format!("{name}/blobs/uploads/{id}")));
+        respond::set(response, RANGE, format!("0-{}", size.saturating_sub(1)));
+        respond::set(response, respond::UPLOAD_ID, id.to_string());
+    }
+
+    /// 416 that tells where to go on.
+    fn out_of_order(&self, name: &RepositoryName, id: UploadId, size: u64, request_id: &str) -> Response<Body> {
+        let mut response = error::response(&Error::RangeNotSatisfiable { size }, request_id);
+        self.describe_session(&mut response, name, id, size);
+        response
+    }
+}
+
+fn content_range(headers: &HeaderMap) -> Result<Option<ContentRange>, Error> {
+    let Some(value) = headers.get(CONTENT_RANGE) else { return Ok(None) };
+    let range = value.to_str().ok().and_then(ContentRange::parse);
+    let reason = || "Content-Range is not <first byte>-<last byte>".to_owned();
+    range.map(Some).ok_or_else(|| Error::BlobUploadInvalid { reason: reason() })
+}

@@ -1,0 +1,280 @@
+//! The configuration: one TOML file, overridden by the environment, read as a whole before anything starts.
+//!
+//! It is walked by hand rather than by serde, because serde stops at the first error: here every error of a file is reported
+//! at once, each with its line, and what is not known is an error too. `docs/config.md` says what each key means; a test
+//! holds [`KEYS`], that page and this reader together.
+
+mod problem;
+mod reader;
+mod root_pattern;
+mod sections;
+mod spelling;
+mod upstreams;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use oci::RepositoryName;
+use secrecy::SecretString;
+use telemetry::log::Format;
+use url::Url;
+
+pub use self::problem::ConfigErrors;
+pub use self::root_pattern::PatternError;
+pub use self::root_pattern::RootPattern;
+
+use self::reader::Document;
+
+/// Every key that a file may hold, by its dotted name.
+pub const KEYS: &[&str] = &[
+    "server.listen",
+    "server.external_url",
+    "server.insecure_open",
+    "server.header_timeout",
+    "server.idle_timeout",
+    "server.drain_timeout",
+    "server.max_connections",
+    "server.max_manifest_size",
+    "server.max_blob_size",
+    "server.tls.certificate",
+    "server.tls.key",
+    "storage.url",
+    "storage.upload_lifetime",
+    "log.format",
+    "log.level",
+    "upstream.host",
+    "upstream.name",
+    "upstream.default",
+    "upstream.root",
+    "upstream.url",
+    "upstream.ca",
+    "upstream.username",
+    "upstream.password_file",
+    "upstream.password_env",
+    "upstream.realms",
+    "upstream.tag_lifetime",
+    "upstream.idle_timeout",
+];
+
+/// Everything that a server is told before it starts.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[server]`: where and how it listens.
+    pub server: Server,
+    /// `[storage]`: where content is kept.
+    pub storage: Storage,
+    /// `[log]`: what is logged, and how it looks.
+    pub log: Log,
+    /// `[[upstream]]`: the registries that are pulled through, in the file's order. Docker Hub if the file names none.
+    pub upstreams: Vec<Upstream>,
+}
+
+/// `[server]`.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// The address that is listened on.
+    pub listen: SocketAddr,
+    /// What clients call this server, if that is not the address they reach it by.
+    pub external_url: Option<Url>,
+    /// Listen beyond loopback although everyone who reaches the server may do everything.
+    pub insecure_open: bool,
+    /// How long a request's head may take.
+    pub header_timeout: Duration,
+    /// How long a connection may be silent in the middle of a transfer.
+    pub idle_timeout: Duration,
+    /// How long running transfers may take to finish once the server is told to stop.
+    pub drain_timeout: Duration,
+    /// How many connections are served at a time.
+    pub max_connections: usize,
+    /// The largest manifest that is accepted, in bytes.
+    pub max_manifest_size: u64,
+    /// The largest blob that is accepted, in bytes.
+    pub max_blob_size: Option<u64>,
+    /// `[server.tls]`: plain HTTP without it.
+    pub tls: Option<Tls>,
+}
+
+/// `[server.tls]`.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// The certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
+/// `[storage]`.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    /// Where content is kept.
+    pub location: Location,
+    /// An upload session without any request for this long is dropped.
+    pub upload_lifetime: Duration,
+}
+
+/// Where content is kept: what `storage.url` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// `memory:`, gone when the process ends.
+    Memory,
+    /// `file:PATH`, a local folder; a relative path is relative to the working directory.
+    Folder(PathBuf),
+}
+
+/// `[log]`.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// How a line looks.
+    pub format: Format,
+    /// Which events are logged: a level, or levels by target.
+    pub level: String,
+}
+
+/// One `[[upstream]]`.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// What clients call it, in lower case: `?ns=HOST`.
+    pub host: String,
+    /// The first component or components of the names of its repositories here.
+    pub name: RepositoryName,
+    /// It also answers at the root, for names that match [`root`](Self::root).
+    pub default: bool,
+    /// Which names it answers at the root; empty unless [`default`](Self::default).
+    pub root: Vec<RootPattern>,
+    /// Where it really is.
+    pub url: Url,
+    /// A file of certificates that are trusted for it beside the system's roots.
+    pub ca: Option<PathBuf>,
+    /// Who we are to it; nobody without.
+    pub credentials: Option<Credentials>,
+    /// Hosts, beside its own, that may ask for these credentials as its token service.
+    pub realms: Vec<String>,
+    /// A cached tag is checked again after this.
+    pub tag_lifetime: Duration,
+    /// How long it may be silent in the middle of a transfer.
+    pub idle_timeout: Duration,
+}
+
+/// A name and a secret; the secret is in no output.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// The account's name.
+    pub username: String,
+    /// Its password or token.
+    pub password: SecretString,
+}
+
+/// A setting from the command line, which is stronger than the environment and the file.
+#[derive(Debug, Clone)]
+pub struct Flag {
+    /// How errors call it: `--listen`.
+    pub name: &'static str,
+    /// The key that it sets; one of [`KEYS`].
+    pub key: &'static str,
+    /// What the user typed.
+    pub value: String,
+}
+
+impl Config {
+    /// Reads the file at `path`, or the defaults without one, and lays the overrides of `env` over it.
+    ///
+    /// `env` is the whole environment: `ROADSTEAD_SECTION__KEY` overrides a key, and `password_env` names any variable.
+    /// Every error is reported, not only the first.
+    pub fn load(path: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigErrors> {
+        Self::load_with(path, env, &[])
+    }
+
+    /// Like [`load`](Self::load), with settings of the command line over both.
+    pub fn load_with(
+        path: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        flags: &[Flag],
+    ) -> Result<Self, ConfigErrors> {
+        let environment: BTreeMap<String, String> = env.collect();
+        let Some(path) = path else {
+            return Self::read("", "", &environment, flags, &|path| fs::read(path));
+        };
+        let file = path.display().to_string();
+        match fs::read_to_string(path) {
+            Ok(text) => Self::read(&file, &text, &environment, flags, &|path| fs::read(path)),
+            Err(error) => Err(ConfigErrors::unreadable(&file, &error)),
+        }
+    }
+
+    /// The reading itself; other files, such as passwords, are fetched through `files`.
+    fn read(
+        file: &str,
+        text: &str,
+        environment: &BTreeMap<String, String>,
+        flags: &[Flag],
+        files: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    ) -> Result<Self, ConfigErrors> {
+        let (table, syntax) = toml::de::DeTable::parse_recoverable(text);
+        let mut document = Document::new(text, environment, files);
+        for error in &syntax {
+            let offset = error.span().map_or(text.len(), |span| span.start);
+            document.report_syntax(document.place(offset), error.message());
+        }
+        document.override_by(flags);
+        let mut root = document.root(table.get_ref());
+        let config = Self {
+            server: sections::server(root.section("server")),
+            storage: sections::storage(root.section("storage")),
+            log: sections::log(root.section("log")),
+            upstreams: upstreams::read(&mut root),
+        };
+        root.finish();
+        document.into_result(file, config)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: Server::default(),
+            storage: Storage::default(),
+            log: Log::default(),
+            upstreams: vec![upstreams::docker_hub()],
+        }
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)),
+            external_url: None,
+            insecure_open: false,
+            header_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_mins(5),
+            max_connections: 10_000,
+            max_manifest_size: 8 << 20,
+            max_blob_size: None,
+            tls: None,
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { location: Location::Folder(PathBuf::from("./data")), upload_lifetime: Duration::from_hours(24) }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: Format::Text, level: "info".to_owned() }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -1,0 +1,300 @@
+//! One connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use http::Response;
+use hyper::server::conn::http1;
+use hyper::server::conn::http2;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use telemetry::Metrics;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio::time::MissedTickBehavior;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+use crate::Peer;
+use crate::activity::Activity;
+use crate::body::Body;
+use crate::dispatch::Dispatch;
+use crate::entry::Entry;
+use crate::entry::Heads;
+use crate::entry::Prefix;
+use crate::entry::Protocol;
+use crate::entry::sniff;
+use crate::limits::Limits;
+use crate::request::RequestBody;
+use crate::socket::Socket;
+
+/// The largest head of a request; more is answered with 431.
+const MAX_HEAD: u32 = 32 * 1024;
+
+/// hyper's buffers per direction. A response waits in them as one chunk of a file; under TLS two of them let encryption of one
+/// overlap with reading the next.
+const PLAIN_BUFFER: usize = 256 * 1024;
+const TLS_BUFFER: usize = 512 * 1024;
+
+/// What a client may send on a stream before we have read it, and on all of its streams together.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+
+/// A stream reads its next chunk once less than this waits to be sent, so that a stalled one holds little more than a chunk.
+const STREAM_BUFFER: usize = 64 * 1024;
+
+/// How long a peer may take to see our end of the connection before the rest of what it sends is refused.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What all connections share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) metrics: Metrics,
+    /// Finish what runs, begin nothing.
+    pub(crate) drain: CancellationToken,
+    /// End now.
+    pub(crate) abort: CancellationToken,
+    /// The tasks of HTTP/2 streams.
+    pub(crate) streams: TaskTracker,
+}
+
+struct Connection {
+    shared: Shared,
+    peer: Peer,
+    activity: Arc<Activity>,
+    /// Until here the peer must have shown what it wants.
+    deadline: Instant,
+}
+
+/// Serves one connection to its end. Never panics for what a peer does; a panic of the service ends this connection only.
+pub(crate) async fn run<S>(stream: TcpStream, addr: SocketAddr, shared: Shared, service: S)
+where
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let activity = Activity::new();
+    let deadline = Instant::now() + shared.limits.header_timeout;
+    let idle_timeout = shared.limits.idle_timeout;
+    let socket = Socket::new(stream, Arc::clone(&activity), shared.abort.clone(), shared.metrics.clone(), idle_timeout);
+    let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+    let peer = Peer { addr, tls: shared.tls.is_some() };
+    let ended = Connection { shared, peer, activity, deadline }.open(socket, service).await;
+    if let Err(error) = ended {
+        tracing::debug!(peer = %addr, error = &*error as &dyn Error, "a connection ended");
+    }
+}
+
+impl Connection {
+    async fn open<S>(self, mut socket: Socket, service: S) -> Result<(), crate::BoxError>
+    where
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+    {
+        let Some(acceptor) = self.shared.tls.clone() else {
+            let Some((protocol, prefix)) = self.before_requests(sniff(&mut socket)).await? else { return Ok(()) };
+            return self.serve(protocol, socket, prefix, service).await;
+        };
+        let mut stream = self.before_requests(acceptor.accept(socket)).await?;
+        let (_, session) = stream.get_ref();
+        if session.alpn_protocol() != Some(b"h2") {
+            return self.serve(Protocol::Http1, stream, Prefix::default(), service).await;
+        }
+        // hyper would wait without end for a preface that does not come.
+        match self.before_requests(sniff(&mut stream)).await? {
+            Some((Protocol::Http2, prefix)) => self.serve(Protocol::Http2, stream, prefix, service).await,
+            Some((Protocol::Http1, _)) => Err("the peer chose HTTP/2 and does not speak it".into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for a step that comes before any request, so that a server that is told to stop need not wait for it.
+    async fn before_requests<T>(&self, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        tokio::select! {
+            biased;
+            () = self.shared.drain.cancelled() => Err(io::Error::other("the server stops")),
+            result = tokio::time::timeout_at(self.deadline, step) => result?,
+        }
+    }
+
+    async fn serve<S, T>(self, protocol: Protocol, io: T, prefix: Prefix, service: S) -> Result<(), crate::BoxError>
+    where
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        T: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        match protocol {
+            Protocol::Http1 => Box::pin(self.http1(io, prefix, service)).await,
+            Protocol::Http2 => Box::pin(self.http2(io, prefix, service)).await,
+        }
+    }
+
+    fn dispatch<S>(&self, protocol: Protocol, service: S) -> Dispatch<S> {
+        Dispatch {
+            service: Box::new(service),
+            peer: self.peer,
+            protocol,
+            idle_timeout: self.shared.limits.idle_timeout,
+            metrics: self.shared.metrics.clone(),
+            activity: Arc::clone(&self.activity),
+        }
+    }
+
+    async fn http1<S, T>(self, io: T, prefix: Prefix, service: S) -> Result<(), crate::BoxError>
+    where
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        T: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let limits = &self.shared.limits;
+        let heads = Heads::new(Arc::clone(&self.activity), self.deadline, limits.header_timeout);
+        let io = TokioIo::new(Entry::new(io, prefix, Some(heads)));
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.keep_alive().max(limits.header_timeout))
+            .max_header_size(MAX_HEAD as usize)
+            .max_buf_size(if self.peer.tls { TLS_BUFFER } else { PLAIN_BUFFER })
+            .half_close(false)
+            .serve_connection(io, self.dispatch(Protocol::Http1, service));
+        let mut draining = false;
+        let result = loop {
+            tokio::select! {
+                biased;
+                () = self.shared.abort.cancelled() => return Ok(()),
+                result = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break result,
+                () = self.shared.drain.cancelled(), if !draining => {
+                    if self.activity.begun() == 0 {
+                        return Ok(());
+                    }
+                    draining = true;
+                    std::pin::Pin::new(&mut connection).graceful_shutdown();
+                }
+            }
+        };
+        match result {
+            Err(error) if !error.is_parse() => return Err(error.into()),
+            // What could not be parsed was answered, and the answer has to arrive.
+            Ok(()) | Err(_) => {}
+        }
+        let entry = connection.into_parts().io.into_inner();
+        Ok(linger(entry).await?)
+    }
+
+    async fn http2<S, T>(self, io: T, prefix: Prefix, service: S) -> Result<(), crate::BoxError>
+    where
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        T: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let idle_timeout = self.shared.limits.idle_timeout;
+        let keep_alive = self.shared.limits.keep_alive();
+        let io = TokioIo::new(Entry::new(io, prefix, None));
+        let executor = Streams { tracker: self.shared.streams.clone(), abort: self.shared.abort.clone() };
+        let connection = http2::Builder::new(executor)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(idle_timeout)
+            .keep_alive_timeout(idle_timeout)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(STREAM_BUFFER)
+            .max_concurrent_streams(250)
+            .max_header_list_size(MAX_HEAD)
+            .serve_connection(io, self.dispatch(Protocol::Http2, service));
+        let mut connection = pin!(connection);
+        let mut ticks = tokio::time::interval((idle_timeout / 4).max(Duration::from_millis(1)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.shared.abort.cancelled() => return Ok(()),
+                result = connection.as_mut() => return Ok(result?),
+                () = self.shared.drain.cancelled(), if !draining => {
+                    draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                _ = ticks.tick() => match self.verdict(idle_timeout, keep_alive) {
+                    Verdict::Fine => {}
+                    Verdict::Unused if draining => {}
+                    Verdict::Unused => {
+                        draining = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    Verdict::Stalled => {
+                        self.activity.break_off();
+                        return Err(format!("the peer took no bytes of its streams for {idle_timeout:?}").into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// HTTP/2 has its own windows, so a peer can stall all of its streams while the socket looks well. Streams are judged
+    /// together: one that waits while others move is a client that uses flow control as it is meant.
+    fn verdict(&self, idle_timeout: Duration, keep_alive: Duration) -> Verdict {
+        let silence = self.activity.silence();
+        let running = self.activity.is_running();
+        if running && !self.activity.is_ours() && silence > idle_timeout {
+            Verdict::Stalled
+        } else if running || silence <= keep_alive {
+            Verdict::Fine
+        } else if silence <= keep_alive + idle_timeout {
+            Verdict::Unused
+        } else {
+            Verdict::Stalled
+        }
+    }
+}
+
+enum Verdict {
+    Fine,
+    Unused,
+    Stalled,
+}
+
+/// Says goodbye and waits for the peer to do so. Closing a socket with unread bytes in it is a reset, which takes our last answer
+/// from the peer's hands: a push that is refused before its body was read would see a broken pipe and not why.
+async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut io: T) -> io::Result<()> {
+    io.shutdown().await?;
+    let mut scrap = vec![0; 16 * 1024];
+    let drained = async {
+        while io.read(&mut scrap).await? > 0 {}
+        io::Result::Ok(())
+    };
+    tokio::time::timeout(LINGER, drained).await.unwrap_or(Ok(()))
+}
+
+/// Runs the streams of HTTP/2 where the server can wait for them and end them.
+#[derive(Clone)]
+struct Streams {
+    tracker: TaskTracker,
+    abort: CancellationToken,
+}
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let abort = self.abort.clone();
+        drop(self.tracker.spawn(async move {
+            tokio::select! {
+                () = abort.cancelled() => {}
+                () = stream => {}
+            }
+        }));
+    }
+}

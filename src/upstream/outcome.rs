@@ -1,0 +1,152 @@
+//! What an upstream's refusal means to those who asked.
+
+use std::time::SystemTime;
+
+use http::StatusCode;
+use http::header::RETRY_AFTER;
+use oci::{Digest, Error, Reference, RepositoryName};
+use outbound::{Response, redacted};
+use serde::Deserialize;
+
+use crate::ask::Remote;
+use crate::wire::Reply;
+
+/// The most of an error's body that is looked at.
+const ERROR_LIMIT: usize = 64 * 1024;
+
+/// Why there is no answer to judge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The token realm says that we may not.
+    Denied,
+    /// The token realm says that we ask too often.
+    TooMany { retry_after: Option<u64> },
+    /// Nothing useful came back. Without secrets.
+    Failed(String),
+}
+
+/// What was asked for, so that its absence gets the right name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) name: &'a RepositoryName,
+    pub(crate) what: What<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum What<'a> {
+    Repository,
+    Manifest(&'a Reference),
+    Blob(&'a Digest),
+}
+
+impl Wanted<'_> {
+    fn unknown(&self) -> Error {
+        match self.what {
+            What::Repository => Error::NameUnknown { name: self.name.to_string() },
+            What::Manifest(reference) => Error::ManifestUnknown { reference: reference.to_string() },
+            What::Blob(digest) => Error::BlobUnknown { digest: digest.clone() },
+        }
+    }
+}
+
+impl Remote {
+    /// The upstream failed, for this reason.
+    pub(crate) fn failed(&self, reason: impl Into<String>) -> Error {
+        Error::Upstream { upstream: self.host().to_owned(), reason: reason.into() }
+    }
+
+    /// No answer came.
+    pub(crate) fn refused(&self, refusal: Refusal, wanted: &Wanted<'_>) -> Error {
+        match refusal {
+            Refusal::Denied => self.denied(wanted, "the token realm"),
+            Refusal::TooMany { retry_after } => self.too_many(retry_after),
+            Refusal::Failed(reason) => self.failed(reason),
+        }
+    }
+
+    /// An answer came, and it is not the one that was hoped for.
+    pub(crate) async fn unexpected(&self, reply: Reply, wanted: &Wanted<'_>) -> Error {
+        let Reply { response, crossed } = reply;
+        match response.status {
+            StatusCode::NOT_FOUND => match code(response).await.as_deref() {
+                Some("NAME_UNKNOWN") => Error::NameUnknown { name: wanted.name.to_string() },
+                _ => wanted.unknown(),
+            },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if !crossed => self.denied(wanted, "the registry"),
+            StatusCode::TOO_MANY_REQUESTS => self.too_many(retry_after(&response, self.now())),
+            status => {
+                let from = redacted(&response.url);
+                let code = code(response).await.map(|code| format!(" ({code})")).unwrap_or_default();
+                self.failed(format!("{status}{code} from {from}"))
+            }
+        }
+    }
+
+    /// Docker Hub and others answer so for repositories that do not exist, so it is an absence; the log says what else it
+    /// may be.
+    fn denied(&self, wanted: &Wanted<'_>, by: &str) -> Error {
+        tracing::warn!(
+            upstream = self.host(),
+            repository = wanted.name.as_str(),
+            "{by} refuses access: the repository does not exist there, or it is private; in that case check the username and \
+             password_file of this upstream"
+        );
+        wanted.unknown()
+    }
+
+    fn too_many(&self, retry_after: Option<u64>) -> Error {
+        let reason = format!("the upstream {} limits how often it is asked", self.host());
+        Error::TooManyRequests { reason, retry_after }
+    }
+}
+
+/// When a response asks us to come back, in seconds from `now`.
+pub(crate) fn retry_after(response: &Response, now: SystemTime) -> Option<u64> {
+    parse_retry_after(response.header(RETRY_AFTER)?, now)
+}
+
+fn parse_retry_after(text: &str, now: SystemTime) -> Option<u64> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(seconds);
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(now).map_or(0, |wait| wait.as_secs()))
+}
+
+#[derive(Deserialize)]
+struct Body {
+    errors: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    code: String,
+}
+
+/// The first code of an error's body, if it is one of the specification's form. Never free text, which could be anything.
+async fn code(response: Response) -> Option<String> {
+    let bytes = response.bytes(ERROR_LIMIT).await.ok()?;
+    let body: Body = serde_json::from_slice(&bytes).ok()?;
+    let code = body.errors.into_iter().next()?.code;
+    let plain = (1..=40).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    plain.then_some(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_as_seconds_and_as_a_date() {
+        // 1994-11-15T08:12:00Z
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_887_120);
+        assert_eq!(parse_retry_after(" 120 ", now), Some(120));
+        assert_eq!(parse_retry_after("Tue, 15 Nov 1994 08:12:31 GMT", now), Some(31));
+        assert_eq!(parse_retry_after("Tue, 15 Nov 1994 08:11:31 GMT", now), Some(0));
+        assert_eq!(parse_retry_after("soon", now), None);
+        assert_eq!(parse_retry_after("-1", now), None);
+    }
+}
