@@ -26,6 +26,8 @@ use secrecy::SecretString;
 use telemetry::log::Format;
 use url::Url;
 
+pub use storage::Location;
+
 pub use self::problem::ConfigErrors;
 pub use self::root_pattern::PatternError;
 pub use self::root_pattern::RootPattern;
@@ -43,6 +45,7 @@ pub const KEYS: &[&str] = &[
     "server.max_connections",
     "server.max_manifest_size",
     "server.max_blob_size",
+    "server.sparse_images",
     "server.tls.certificate",
     "server.tls.key",
     "storage.url",
@@ -97,6 +100,8 @@ pub struct Server {
     pub max_manifest_size: u64,
     /// The largest blob that is accepted, in bytes.
     pub max_blob_size: Option<u64>,
+    /// Accept image manifests whose blobs are not here.
+    pub sparse_images: bool,
     /// `[server.tls]`: plain HTTP without it.
     pub tls: Option<Tls>,
 }
@@ -117,15 +122,6 @@ pub struct Storage {
     pub location: Location,
     /// An upload session without any request for this long is dropped.
     pub upload_lifetime: Duration,
-}
-
-/// Where content is kept: what `storage.url` says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Location {
-    /// `memory:`, gone when the process ends.
-    Memory,
-    /// `file:PATH`, a local folder; a relative path is relative to the working directory.
-    Folder(PathBuf),
 }
 
 /// `[log]`.
@@ -258,6 +254,7 @@ impl Default for Server {
             max_connections: 10_000,
             max_manifest_size: 8 << 20,
             max_blob_size: None,
+            sparse_images: false,
             tls: None,
         }
     }

@@ -1,1 +1,11 @@
-//! Roadstead.
+//! Roadstead: a native OCI registry mirror. This is the root, the one place that knows every room.
+//!
+//! [`build`] turns a [`config::Config`] into an [`App`], which is everything but running; [`serve`] runs one until the process is
+//! told to stop.
+
+pub mod cli;
+pub mod config;
+mod app;
+mod wiring;
+
+pub use app::{App, build, serve};

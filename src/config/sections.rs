@@ -25,6 +25,7 @@ pub(super) fn server(mut section: Section<'_, '_>) -> Server {
         max_connections: section.value("max_connections", default.max_connections, value::count),
         max_manifest_size: section.value("max_manifest_size", default.max_manifest_size, value::manifest_size),
         max_blob_size: section.optional("max_blob_size", value::size),
+        sparse_images: section.value("sparse_images", default.sparse_images, value::boolean),
         tls: tls(section.section("tls")),
     };
     // Until there are access rules, everyone who reaches the server may do everything.

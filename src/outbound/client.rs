@@ -15,10 +15,10 @@ use crate::response::Response;
 const USER_AGENT: &str = concat!("roadstead/", env!("CARGO_PKG_VERSION"));
 
 /// What one HTTP/2 stream may have in flight; a reader that stops holds no more than this.
-const STREAM_WINDOW: u32 = 4 << 20;
+const STREAM_WINDOW: u32 = 2 << 20;
 
-/// What all HTTP/2 streams of a connection may have in flight.
-const CONNECTION_WINDOW: u32 = 16 << 20;
+/// What all HTTP/2 streams of a connection may have in flight: enough that a few idle readers do not starve the others.
+const CONNECTION_WINDOW: u32 = 32 << 20;
 
 /// Settings of a [`Client`].
 #[derive(Clone, Debug)]

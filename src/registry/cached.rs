@@ -42,6 +42,16 @@ impl Registry {
         self.store.spool(algorithm).map_err(fault::store("starting a fill"))
     }
 
+    /// Takes bytes into a spool.
+    pub fn write_spool(spool: &mut Spool, bytes: &[u8]) -> Result<(), Error> {
+        spool.write(bytes).map_err(fault::store("writing a fill"))
+    }
+
+    /// Are the bytes of a blob here, whoever may have them?
+    pub async fn has_bytes(&self, digest: &Digest) -> Result<bool, Error> {
+        Ok(self.store.stat_blob(digest).await.map_err(fault::store("looking a blob up"))?.is_some())
+    }
+
     /// Verifies what was spooled and makes it a blob of the cached repository, durably.
     pub async fn keep_blob(&self, name: &RepositoryName, digest: &Digest, spool: Spool, upstream: &str) -> Result<(), Error> {
         let failed = || fault::store("keeping a fill");

@@ -143,6 +143,6 @@ impl fmt::Debug for Body {
             Kind::File(file) => ("file", Some(file.remaining())),
             Kind::Stream(stream) => ("stream", stream.remaining()),
         };
-        formatter.debug_struct("Body").field("kind", &kind).field("length", &length).finish()
+        formatter.debug_struct("Body").field("kind", &kind).field("length", &length).finish_non_exhaustive()
     }
 }

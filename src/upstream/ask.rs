@@ -67,7 +67,13 @@ impl Remote {
 
     /// Sends a request for content of `name`. A 401 is answered once, with what its challenge asks for; the answer to that
     /// is returned whatever it is.
-    pub(crate) async fn ask(&self, method: Method, url: &Url, headers: HeaderMap, name: &RepositoryName) -> Result<Reply, Refusal> {
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: HeaderMap,
+        name: &RepositoryName,
+    ) -> Result<Reply, Refusal> {
         let authorization = self.known_authorization(name).await?;
         let request = Request { method, url, headers: headers.clone(), authorization: authorization.clone() };
         let reply = self.wire.send(request).await?;

@@ -7,10 +7,7 @@ use std::str::Chars;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Challenge {
     /// A token of this realm.
-    Bearer {
-        realm: String,
-        service: Option<String>,
-    },
+    Bearer { realm: String, service: Option<String> },
     /// Name and password.
     Basic,
 }
@@ -113,7 +110,8 @@ mod tests {
 
     #[test]
     fn the_challenge_of_docker_hub() {
-        let header = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/x:pull,push""#;
+        let header =
+            r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/x:pull,push""#;
         assert_eq!(pick([header]), bearer("https://auth.docker.io/token", Some("registry.docker.io")));
     }
 

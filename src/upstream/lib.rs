@@ -82,7 +82,12 @@ impl Discover for Upstream {
         self.remote.tags(name, page).await
     }
 
-    async fn referrers(&self, name: &RepositoryName, subject: &Digest, query: &ReferrersList) -> Result<Listing<Descriptor>, Error> {
+    async fn referrers(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        query: &ReferrersList,
+    ) -> Result<Listing<Descriptor>, Error> {
         self.remote.referrers(name, subject, query).await
     }
 }

@@ -106,7 +106,10 @@ impl Remote {
             let reply = self.ask_json(&url, name, media_type::OCI_INDEX, &wanted).await?;
             match reply.response.status {
                 StatusCode::OK => {}
-                StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                StatusCode::NOT_FOUND
+                | StatusCode::BAD_REQUEST
+                | StatusCode::METHOD_NOT_ALLOWED
+                | StatusCode::NOT_IMPLEMENTED => {
                     return Ok(None);
                 }
                 _ => return unless_unknown(self.unexpected(reply, &wanted).await),
@@ -138,7 +141,13 @@ impl Remote {
         }
     }
 
-    async fn ask_json(&self, url: &Url, name: &RepositoryName, accept: &'static str, wanted: &Wanted<'_>) -> Result<Reply, Error> {
+    async fn ask_json(
+        &self,
+        url: &Url,
+        name: &RepositoryName,
+        accept: &'static str,
+        wanted: &Wanted<'_>,
+    ) -> Result<Reply, Error> {
         let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
         self.ask(Method::Get, url, headers, name).await.map_err(|refusal| self.refused(refusal, wanted))
     }

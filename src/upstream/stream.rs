@@ -28,7 +28,11 @@ struct State {
 
 /// The wanted part of `chunks`. Too few or too many bytes are an error of the stream, so that it never ends cleanly on a torn
 /// body whatever the HTTP stack thinks of it.
-pub(crate) fn exact(chunks: impl Stream<Item = Result<Bytes, outbound::Error>> + Send + 'static, bounds: Bounds, host: &str) -> ByteStream {
+pub(crate) fn exact(
+    chunks: impl Stream<Item = Result<Bytes, outbound::Error>> + Send + 'static,
+    bounds: Bounds,
+    host: &str,
+) -> ByteStream {
     let state = State { chunks: Box::pin(chunks), bounds, passed: 0, host: host.to_owned() };
     Box::pin(stream::try_unfold(state, |mut state| async move {
         let chunk = state.next().await?;

@@ -91,12 +91,7 @@ impl Tokens {
     ) -> Result<HeaderValue, Refusal> {
         let realm = self.realm(wire, realm)?;
         let credentials = self.credentials.is_some() && self.may_have_credentials(&realm);
-        let key = Key {
-            realm: realm.to_string(),
-            service: service.map(str::to_owned),
-            scope: scope.to_owned(),
-            credentials,
-        };
+        let key = Key { realm: realm.to_string(), service: service.map(str::to_owned), scope: scope.to_owned(), credentials };
         let url = token_url(&realm, service, scope);
         let now = self.clock.monotonic();
         let stale = |fetched: &Fetched| match fetched {
@@ -154,7 +149,9 @@ impl Tokens {
         // A tenth is kept back for slow clocks and requests under way, and at most half a minute.
         let usable = lifetime - (lifetime / 10).min(30);
         let token = answer.token.filter(|token| !token.is_empty()).or(answer.access_token);
-        let token = token.filter(|token| !token.is_empty()).ok_or_else(|| Refusal::Failed("the token realm's answer holds no token".to_owned()))?;
+        let token = token
+            .filter(|token| !token.is_empty())
+            .ok_or_else(|| Refusal::Failed("the token realm's answer holds no token".to_owned()))?;
         let authorization = sensitive(&format!("Bearer {token}"))
             .ok_or_else(|| Refusal::Failed("the token realm's token cannot stand in a header".to_owned()))?;
         Ok(Token { authorization, expires: began + Duration::from_secs(usable) })

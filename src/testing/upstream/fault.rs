@@ -12,6 +12,11 @@ pub enum Fault {
         /// Seconds or a date.
         retry_after: Option<String>,
     },
+    /// 307 to this place.
+    Redirect {
+        /// What stands in `Location`.
+        location: String,
+    },
     /// 200 with this body in place of the real one.
     Body(String),
     /// The connection is closed without an answer.

@@ -95,6 +95,7 @@ fn instead(struck: &[Fault]) -> Option<Answer> {
         Fault::RefuseHead => Some(failure(405, "UNSUPPORTED")),
         Fault::Status(status) => Some(failure(*status, "UNKNOWN")),
         Fault::Body(text) => Some(Response::new(Bytes::from(text.clone()))),
+        Fault::Redirect { location } => Some(redirect(location)),
         Fault::TooManyRequests { retry_after } => {
             let mut answer = failure(429, "TOOMANYREQUESTS");
             if let Some(text) = retry_after {
@@ -203,9 +204,12 @@ fn blob(shared: &Shared, state: &State, name: &str, digest: &str, headers: &Head
     if !state.settings.redirect {
         return blob_bytes(state, name, digest, headers);
     }
+    redirect(&format!("{}/cdn/{name}/blobs/{digest}?signature=signed-secret", shared.cdn_url()))
+}
+
+fn redirect(location: &str) -> Answer {
     let mut answer = Response::new(Bytes::new());
     *answer.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-    let location = format!("{}/cdn/{name}/blobs/{digest}?signature=signed-secret", shared.cdn_url());
     answer.headers_mut().insert(LOCATION, location.parse().unwrap());
     answer
 }

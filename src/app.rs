@@ -1,0 +1,160 @@
+//! From a configuration to a running server.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use api::{Api, Guard, Readiness};
+use proxy::PullThrough;
+use registry::{Limits, Registry, Rules};
+use server::Server;
+use storage::Store;
+use telemetry::{Clock, Metrics, SystemClock};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::task::TaskTracker;
+
+use crate::config::{self, Config};
+use crate::wiring::{self, ApiNames, RegistryCache};
+
+/// How often upload sessions that nobody goes on with are looked for.
+const SWEEP: Duration = Duration::from_hours(1);
+/// What runs behind the requests (keeping what was fetched) gets so long at a stop.
+const BACKGROUND: Duration = Duration::from_secs(10);
+
+/// A server that is bound and wired but does not accept yet.
+pub struct App {
+    server: Server,
+    api: Api,
+    registry: Registry,
+    readiness: Readiness,
+    tasks: TaskTracker,
+    clock: Arc<dyn Clock>,
+    upload_lifetime: Duration,
+    metrics: Metrics,
+}
+
+/// Opens the store, makes every room and binds the socket, with the given clock. Every error says what to do.
+pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App> {
+    let metrics = Metrics::new();
+    let tls = match &config.server.tls {
+        Some(tls) => Some(certs::server_config(&tls.certificate, &tls.key)?),
+        None => None,
+    };
+    let limits = server::Limits {
+        header_timeout: config.server.header_timeout,
+        idle_timeout: config.server.idle_timeout,
+        max_connections: config.server.max_connections,
+        drain_timeout: config.server.drain_timeout,
+    };
+    // The socket first: a taken port must not disturb the store of whoever has it.
+    let server = Server::bind(&config.server.listen.to_string(), tls, limits, metrics.clone()).await?;
+    let store = Store::open(&config.storage.location, Arc::clone(&clock), metrics.clone()).await?;
+    let registry = registry(&config, store, &clock);
+    let tasks = TaskTracker::new();
+    let cache = Arc::new(RegistryCache(registry.clone()));
+    let upstreams = wiring::upstreams(&config.upstreams, &clock, &metrics)?;
+    let names = Arc::new(proxy::Names::new(upstreams, cache.clone()));
+    let pull = PullThrough::new(Arc::clone(&names), cache, Arc::clone(&clock), metrics.clone(), tasks.clone());
+    let readiness = Readiness::default();
+    let api = Api::new(api::Parts {
+        registry: registry.clone(),
+        pull: Arc::new(pull.clone()),
+        discover: Arc::new(pull),
+        names: Arc::new(ApiNames(names)),
+        guard: Guard,
+        readiness: readiness.clone(),
+        metrics: metrics.clone(),
+        clock: Arc::clone(&clock),
+        external_url: config.server.external_url.map(|url| url.as_str().trim_end_matches('/').to_owned()).unwrap_or_default(),
+    });
+    let upload_lifetime = config.storage.upload_lifetime;
+    Ok(App { server, api, registry, readiness, tasks, clock, upload_lifetime, metrics })
+}
+
+fn registry(config: &Config, store: Store, clock: &Arc<dyn Clock>) -> Registry {
+    let limits = Limits {
+        manifest_size: config.server.max_manifest_size,
+        blob_size: config.server.max_blob_size,
+        ..Limits::default()
+    };
+    let rules = Rules { sparse_images: config.server.sparse_images };
+    Registry::new(store, Arc::clone(clock), limits, rules)
+}
+
+impl App {
+    /// Where it listens, with the real port.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// The counters of this server.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Answers requests until `shutdown` resolves, then lets running ones finish. `false` if some had to be cut.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {
+        let Self { server, api, registry, readiness, tasks, clock, upload_lifetime, metrics: _ } = self;
+        readiness.set(true);
+        let stopping = readiness.clone();
+        let shutdown = async move {
+            shutdown.await;
+            stopping.set(false);
+        };
+        let drained = tokio::select! {
+            drained = server.serve(api, shutdown) => drained,
+            () = sweep(&registry, clock.as_ref(), upload_lifetime) => unreachable!("the sweep never ends"),
+        };
+        tasks.close();
+        let behind = tokio::time::timeout(BACKGROUND, tasks.wait()).await;
+        if behind.is_err() {
+            tracing::warn!(fills = tasks.len(), "fills that nobody waits for were given up");
+        }
+        drained.finished
+    }
+}
+
+/// Ends forgotten upload sessions, at the start and then every hour.
+async fn sweep(registry: &Registry, clock: &dyn Clock, lifetime: Duration) {
+    loop {
+        match registry.expire_uploads(lifetime).await {
+            Ok(0) => {}
+            Ok(ended) => tracing::info!(ended, "upload sessions that nobody went on with were ended"),
+            Err(error) => tracing::error!(%error, "upload sessions could not be looked through"),
+        }
+        clock.sleep(SWEEP.min(lifetime)).await;
+    }
+}
+
+/// Runs a server until SIGTERM or SIGINT. A second one ends the process at once.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    telemetry::log::init(config.log.format, &config.log.level)?;
+    server::raise_file_limit();
+    let facts = summary(&config);
+    let app = build(config, Arc::new(SystemClock::default())).await?;
+    tracing::info!(address = %app.local_addr(), version = telemetry::build::VERSION, storage = facts.0, upstreams = facts.1, "listening");
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let shutdown = async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        tracing::info!("stopping; running transfers may finish, a second signal cuts them");
+        tokio::spawn(async move {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            tracing::warn!("stopped at once");
+            std::process::exit(1);
+        });
+    };
+    let finished = app.run(shutdown).await;
+    tracing::info!(finished, "stopped");
+    Ok(())
+}
+
+/// What the first log line tells: where content rests and who is pulled from.
+fn summary(config: &Config) -> (String, String) {
+    let hosts: Vec<&str> = config.upstreams.iter().map(|upstream: &config::Upstream| upstream.host.as_str()).collect();
+    (config.storage.location.to_string(), hosts.join(","))
+}

@@ -1,0 +1,228 @@
+//! The command line: `serve`, `check`, `version`.
+//!
+//! Exit codes: 0 done, 1 failed, 2 usage, 64 bad config. What was asked for goes to standard output, errors to standard error.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io;
+use std::io::Write as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::Subcommand;
+
+use crate::config::Config;
+use crate::config::ConfigErrors;
+use crate::config::Flag;
+use crate::config::Location;
+use crate::config::Upstream;
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const BAD_CONFIG: u8 = 64;
+
+/// An OCI registry and pull-through mirror for one cluster.
+#[derive(Debug, Parser)]
+#[command(name = "roadstead", version = telemetry::build::VERSION, after_help = "Exit codes: 0 done, 1 failed, 2 usage, 64 bad config.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until told to stop: a registry on 127.0.0.1:5000 with its content in ./data, unless a file says otherwise
+    Serve {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Listen here rather than where the file says, such as 127.0.0.1:5001
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<String>,
+    },
+    /// Report every error of a configuration at once, or what it would serve; start nothing
+    Check {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Say which version this is
+    Version,
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The TOML file to read; the defaults hold without one
+    #[arg(long, value_name = "FILE", env = "ROADSTEAD_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+/// Does what `args` say, the program's name first, and answers how the process should end.
+pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and `--version` come this way too, to standard output.
+            let written = error.print();
+            let code = if error.use_stderr() { USAGE } else { u8::from(written.is_err()) };
+            return ExitCode::from(code);
+        }
+    };
+    match arguments.command {
+        Command::Serve { file, listen } => serve(file.config.as_deref(), listen).await,
+        Command::Check { file } => check(file.config.as_deref()),
+        Command::Version => print(&version()),
+    }
+}
+
+async fn serve(path: Option<&Path>, listen: Option<String>) -> ExitCode {
+    let flags: Vec<Flag> = listen.map(|value| Flag { name: "--listen", key: "server.listen", value }).into_iter().collect();
+    let config = match Config::load_with(path, environment(), &flags) {
+        Ok(config) => config,
+        Err(errors) => return refuse(&errors),
+    };
+    match Box::pin(crate::serve(config)).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("roadstead: {error:#}"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn check(path: Option<&Path>) -> ExitCode {
+    match Config::load(path, environment()) {
+        Ok(config) => {
+            let file = path.map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
+            print(&format!("{file}: ok\n{}", summary(&config)))
+        }
+        Err(errors) => refuse(&errors),
+    }
+}
+
+fn refuse(errors: &ConfigErrors) -> ExitCode {
+    complain(&errors.to_string());
+    ExitCode::from(BAD_CONFIG)
+}
+
+/// The environment as text. A variable that is none is only of interest if it is meant for us: then it is kept, to be refused.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        match value.into_string() {
+            Ok(value) => Some((name, value)),
+            Err(value) if name.starts_with("ROADSTEAD_") => Some((name, value.to_string_lossy().into_owned())),
+            Err(_) => None,
+        }
+    })
+}
+
+fn version() -> String {
+    let info = telemetry::build::info();
+    let mut text = format!("roadstead {}", info.version);
+    if let Some(revision) = info.revision {
+        text = format!("{text} ({revision})");
+    }
+    format!("{text} {}\n", info.profile)
+}
+
+/// What a configuration would serve, a line each.
+fn summary(config: &Config) -> String {
+    let scheme = if config.server.tls.is_some() { "https" } else { "http" };
+    let storage = match &config.storage.location {
+        Location::Memory => "memory, gone when the process ends".to_owned(),
+        Location::Folder(path) => format!("the folder {}", path.display()),
+    };
+    let mut text = format!("listens on   {scheme}://{}\n", config.server.listen);
+    if let Some(url) = &config.server.external_url {
+        text.push_str(&line("is called", url.as_str()));
+    }
+    text.push_str(&line("keeps in", &storage));
+    for upstream in &config.upstreams {
+        text.push_str(&line("pulls from", &describe(upstream)));
+    }
+    if config.upstreams.is_empty() {
+        text.push_str(&line("pulls from", "no upstream"));
+    }
+    text
+}
+
+fn line(what: &str, value: &str) -> String {
+    format!("{what:<12} {value}\n")
+}
+
+fn describe(upstream: &Upstream) -> String {
+    let mut text = format!("{} at {}, as /v2/{}/…", upstream.host, upstream.url, upstream.name);
+    if upstream.default {
+        let patterns: Vec<String> = upstream.root.iter().map(ToString::to_string).collect();
+        // Writing to a string cannot fail.
+        let _ = write!(text, " and at the root for {}", patterns.join(", "));
+    }
+    if let Some(credentials) = &upstream.credentials {
+        let _ = write!(text, ", logged in as {}", credentials.username);
+    }
+    text
+}
+
+/// Writes what was asked for; a reader that has gone is a failure, without a word for there is nobody to read it.
+fn print(text: &str) -> ExitCode {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(FAILED),
+    }
+}
+
+/// Writes to standard error. If that is closed there is nowhere left to say so.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use clap::CommandFactory;
+    use secrecy::SecretString;
+
+    use crate::config::Credentials;
+    use crate::config::RootPattern;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn listening_elsewhere_is_an_option_of_serve_alone() {
+        let serve = Arguments::try_parse_from(["roadstead", "serve", "--config", "r.toml", "--listen", "127.0.0.1:1"]).unwrap();
+        let Command::Serve { file, listen } = serve.command else { panic!("{serve:?}") };
+        assert_eq!(file.config, Some(PathBuf::from("r.toml")));
+        assert_eq!(listen.as_deref(), Some("127.0.0.1:1"));
+        assert!(Arguments::try_parse_from(["roadstead", "check", "--listen", "127.0.0.1:1"]).is_err());
+        assert!(Arguments::try_parse_from(["roadstead"]).is_err());
+    }
+
+    #[test]
+    fn the_summary_says_what_is_served_and_no_secret() {
+        let mut config = Config::default();
+        config.upstreams[0].credentials =
+            Some(Credentials { username: "team".to_owned(), password: SecretString::from("hunter2") });
+        config.upstreams[0].root.push(RootPattern::parse("grafana/*").unwrap());
+        assert_eq!(
+            summary(&config),
+            "listens on   http://127.0.0.1:5000\n\
+             keeps in     the folder ./data\n\
+             pulls from   docker.io at https://registry-1.docker.io/, as /v2/docker.io/… and at the root for library/**, grafana/*, \
+             logged in as team\n"
+        );
+        config.upstreams.clear();
+        assert!(summary(&config).ends_with("pulls from   no upstream\n"));
+    }
+
+    #[test]
+    fn the_version_is_that_of_the_package() {
+        assert!(version().starts_with(concat!("roadstead ", env!("CARGO_PKG_VERSION"))));
+    }
+}

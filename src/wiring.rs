@@ -1,0 +1,160 @@
+//! Where rooms of the same height meet: each is given the others as its own traits.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use oci::{
+    Algorithm, Blob, BlobStat, Descriptor, Digest, Discover, Error, Listing, Manifest, ManifestStat, Page, Pull, ReferrersList,
+    Reference, RepositoryName, Tag,
+};
+use proxy::FillSpool;
+use registry::{Registry, Spool};
+use telemetry::{Clock, Metrics};
+
+use crate::config;
+
+/// The upstreams of the configuration.
+pub(crate) fn upstreams(
+    configured: &[config::Upstream],
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> Result<Vec<proxy::Upstream>, upstream::ConfigError> {
+    configured.iter().map(|entry| upstream_of(entry, clock, metrics)).collect()
+}
+
+fn upstream_of(
+    entry: &config::Upstream,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> Result<proxy::Upstream, upstream::ConfigError> {
+    let credentials = entry.credentials.as_ref().map(|credentials| upstream::Credentials {
+        username: credentials.username.clone(),
+        password: credentials.password.clone(),
+    });
+    let settings = upstream::Config {
+        host: entry.host.clone(),
+        url: entry.url.clone(),
+        ca: entry.ca.clone(),
+        credentials,
+        realms: entry.realms.clone(),
+        idle_timeout: entry.idle_timeout,
+    };
+    let remote = upstream::Upstream::new(settings, Arc::clone(clock), metrics.clone())?;
+    let patterns = entry.root.clone();
+    let root = move |name: &RepositoryName| patterns.iter().any(|pattern| pattern.matches(name.as_str()));
+    Ok(proxy::Upstream {
+        host: entry.host.clone(),
+        name: entry.name.to_string(),
+        root: entry.default.then(|| Box::new(root) as _),
+        remote: Arc::new(remote),
+        tag_lifetime: entry.tag_lifetime,
+    })
+}
+
+/// The routing of names, as the API asks for it.
+pub(crate) struct ApiNames(pub(crate) Arc<proxy::Names>);
+
+#[async_trait]
+impl api::Names for ApiNames {
+    async fn resolve(&self, name: &RepositoryName, namespace: Option<&str>) -> Result<api::Resolved, Error> {
+        let resolved = self.0.resolve(name, namespace).await?;
+        Ok(api::Resolved { repository: resolved.repository, namespace: resolved.namespace })
+    }
+
+    fn check_push(&self, name: &RepositoryName) -> Result<(), Error> {
+        self.0.check_push(name)
+    }
+}
+
+/// The registry, as the pull-through asks for it.
+pub(crate) struct RegistryCache(pub(crate) Registry);
+
+#[async_trait]
+impl Pull for RegistryCache {
+    async fn resolve(&self, name: &RepositoryName, reference: &Reference) -> Result<ManifestStat, Error> {
+        self.0.resolve(name, reference).await
+    }
+
+    async fn manifest(&self, name: &RepositoryName, reference: &Reference) -> Result<Manifest, Error> {
+        self.0.manifest(name, reference).await
+    }
+
+    async fn stat_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<BlobStat, Error> {
+        self.0.stat_blob(name, digest).await
+    }
+
+    async fn blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Blob, Error> {
+        self.0.blob(name, digest).await
+    }
+}
+
+#[async_trait]
+impl Discover for RegistryCache {
+    async fn tags(&self, name: &RepositoryName, page: &Page) -> Result<Listing<String>, Error> {
+        self.0.tags(name, page).await
+    }
+
+    async fn referrers(&self, name: &RepositoryName, subject: &Digest, query: &ReferrersList) -> Result<Listing<Descriptor>, Error> {
+        self.0.referrers(name, subject, query).await
+    }
+}
+
+#[async_trait]
+impl proxy::Cache for RegistryCache {
+    async fn is_hosted(&self, name: &RepositoryName) -> Result<bool, Error> {
+        self.0.is_hosted(name).await
+    }
+
+    async fn cached_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<(Digest, SystemTime)>, Error> {
+        self.0.cached_tag(name, tag).await
+    }
+
+    async fn keep_manifest(&self, name: &RepositoryName, tag: Option<&Tag>, manifest: &Manifest, upstream: &str) -> Result<(), Error> {
+        self.0.keep_manifest(name, tag, manifest, upstream).await
+    }
+
+    async fn confirm_tag(&self, name: &RepositoryName, tag: &Tag, digest: &Digest, upstream: &str) -> Result<(), Error> {
+        self.0.confirm_tag(name, tag, digest, upstream).await
+    }
+
+    async fn has_bytes(&self, digest: &Digest) -> Result<bool, Error> {
+        self.0.has_bytes(digest).await
+    }
+
+    async fn adopt_blob(&self, name: &RepositoryName, digest: &Digest, upstream: &str) -> Result<bool, Error> {
+        self.0.adopt_blob(name, digest, upstream).await
+    }
+
+    fn spool(&self, algorithm: Algorithm) -> Result<Box<dyn FillSpool>, Error> {
+        let spool = self.0.spool(algorithm)?;
+        Ok(Box::new(RegistrySpool { registry: self.0.clone(), spool }))
+    }
+}
+
+/// A blob on its way into the registry, as a fill asks for it.
+struct RegistrySpool {
+    registry: Registry,
+    spool: Spool,
+}
+
+#[async_trait]
+impl FillSpool for RegistrySpool {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        Registry::write_spool(&mut self.spool, bytes)
+    }
+
+    fn written(&self) -> u64 {
+        self.spool.written()
+    }
+
+    fn file(&self) -> Arc<File> {
+        self.spool.file()
+    }
+
+    async fn keep(self: Box<Self>, name: &RepositoryName, digest: &Digest, upstream: &str) -> Result<(), Error> {
+        let Self { registry, spool } = *self;
+        registry.keep_blob(name, digest, spool, upstream).await
+    }
+}
