@@ -120,7 +120,7 @@ mod tests {
         let expected = bearer("https://a/t", None);
         assert_eq!(pick([r#"Basic realm="x""#, r#"bearer realm="https://a/t""#]), expected);
         assert_eq!(pick([r#"Basic realm="a, Bearer realm=b", charset="UTF-8", Bearer realm="https://a/t""#]), expected);
-        assert_eq!(pick([r#"Negotiate, NTLM abc==, BEARER Realm = https://a/t , Basic realm=x"#]), expected);
+        assert_eq!(pick(["Negotiate, NTLM abc==, BEARER Realm = https://a/t , Basic realm=x"]), expected);
     }
 
     #[test]

@@ -30,8 +30,14 @@ pub(crate) const ALGORITHMS: [&str; 2] = ["sha256", "sha512"];
 
 impl Registry {
     pub(crate) fn new() -> Self {
+        Self::with("")
+    }
+
+    /// A server with more settings than its address.
+    pub(crate) fn with(settings: &str) -> Self {
         let directory = TempDir::new().expect("a directory can be made");
-        let server = Server::start(&Place::default(), &directory.path().join("server"), "[storage]\nurl = \"memory:\"\n");
+        let settings = format!("{settings}\n[storage]\nurl = \"memory:\"\n");
+        let server = Server::start(&Place::default(), &directory.path().join("server"), &settings);
         Self { server, directory, bodies: Cell::new(0) }
     }
 

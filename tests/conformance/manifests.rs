@@ -13,7 +13,7 @@ const FOREIGN: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
 
 #[test]
 fn every_shape_of_a_manifest_is_kept_byte_for_byte() {
-    let registry = Registry::new();
+    let registry = Registry::with("sparse_images = true");
     let (config, layer) = (blob(&registry, CONFIG, "{}"), blob(&registry, LAYER, "layer"));
     let absent = descriptor(LAYER, b"never pushed");
     let foreign = descriptor(FOREIGN, b"kept elsewhere");
@@ -47,6 +47,15 @@ fn every_shape_of_a_manifest_is_kept_byte_for_byte() {
         }
         keep(&registry, tag, media_type, document.to_string().as_bytes());
     }
+}
+
+#[test]
+fn an_image_without_its_layer_is_refused_unless_the_configuration_takes_it() {
+    let registry = Registry::new();
+    let content = image(&blob(&registry, CONFIG, "{}"), &[&descriptor(LAYER, b"never pushed")]).to_string();
+    let refused = registry.push_manifest("team/app", "sparse", MANIFEST, content.as_bytes());
+    let body = String::from_utf8_lossy(&refused.expect(400).body);
+    assert!(body.contains("MANIFEST_BLOB_UNKNOWN"), "{body}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// The seconds that a program may take before it is ended.
@@ -104,16 +104,14 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("the socket is bound").port()
 }
 
-/// Waits until a condition holds, for at most 20 seconds.
+/// Waits until a condition holds, for about 20 seconds at most.
 pub(crate) fn eventually(mut condition: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + Duration::from_secs(20);
-    while Instant::now() < end {
-        if condition() {
-            return true;
+    (0..400).any(|_| {
+        condition() || {
+            sleep(Duration::from_millis(50));
+            false
         }
-        sleep(Duration::from_millis(50));
-    }
-    false
+    })
 }
 
 /// A program that runs until this is dropped.

@@ -1,0 +1,183 @@
+//! Freshness: tags are checked again after their lifetime, and the copy is served when the upstream does not say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use testing::{Fault, FakeUpstream, ManualClock};
+
+use crate::harness::{TestServer, config, docker_hub, refusal, refused, text};
+
+const LIFETIME: Duration = Duration::from_mins(5);
+const PATH: &str = "/v2/docker.io/library/alpine/manifests/3";
+
+async fn server(fake: &FakeUpstream) -> (TestServer, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new());
+    let mut config = config();
+    config.upstreams = vec![docker_hub(fake)];
+    (TestServer::start_at(config, clock.clone()).await, clock)
+}
+
+async fn digest(server: &TestServer) -> String {
+    let got = server.get(PATH).await;
+    assert_eq!(got.status(), 200);
+    assert_eq!(text(&got, "warning"), "");
+    text(&got, "docker-content-digest")
+}
+
+#[tokio::test]
+async fn a_fresh_tag_is_served_without_asking() {
+    let fake = FakeUpstream::start();
+    let first = fake.put_image("library/alpine", "3");
+    let (server, clock) = server(&fake).await;
+    assert_eq!(digest(&server).await, first.digest.to_string());
+    fake.put_image_with("library/alpine", "3", b"newer");
+    clock.advance(LIFETIME.checked_sub(Duration::from_secs(2)).unwrap());
+    fake.clear_requests();
+    assert_eq!(digest(&server).await, first.digest.to_string());
+    assert!(fake.requests().is_empty());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_old_tag_is_checked_by_head_and_moves_with_the_upstream() {
+    let fake = FakeUpstream::start();
+    let first = fake.put_image("library/alpine", "3");
+    let (server, clock) = server(&fake).await;
+    assert_eq!(digest(&server).await, first.digest.to_string());
+    for _ in 0..3 {
+        clock.advance(LIFETIME);
+        fake.clear_requests();
+        assert_eq!(digest(&server).await, first.digest.to_string());
+        assert_eq!(digest(&server).await, first.digest.to_string());
+        assert_eq!((fake.count("HEAD", "/manifests/3"), fake.count("GET", "/manifests/")), (1, 0));
+    }
+    let second = fake.put_image_with("library/alpine", "3", b"newer");
+    clock.advance(LIFETIME);
+    assert_eq!(digest(&server).await, second.digest.to_string());
+    assert_eq!(server.get(&format!("/v2/docker.io/library/alpine/manifests/{}", first.digest)).await.status(), 200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_of_a_new_tag_costs_no_pull_and_the_tag_is_remembered() {
+    let fake = FakeUpstream::start();
+    let image = fake.put_image("library/alpine", "3");
+    let (server, _clock) = server(&fake).await;
+    let head = server.head(PATH).await;
+    assert_eq!(text(&head, "docker-content-digest"), image.digest.to_string());
+    assert_eq!(fake.count("GET", "/manifests/"), 0);
+    // As containerd does: HEAD by tag, then GET by digest. The tag is known from then on.
+    assert_eq!(server.get(&format!("/v2/docker.io/library/alpine/manifests/{}", image.digest)).await.status(), 200);
+    wait_until_kept(&server, &fake).await;
+    assert_eq!(digest(&server).await, image.digest.to_string());
+    assert_eq!(fake.count("GET", "/manifests/"), 1);
+    server.stop().await;
+}
+
+/// The keeping goes on behind the answer.
+async fn wait_until_kept(server: &TestServer, fake: &FakeUpstream) {
+    fake.down(true);
+    for _ in 0..500 {
+        if server.head(PATH).await.status() == 200 {
+            fake.down(false);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the tag was never kept");
+}
+
+#[tokio::test]
+async fn the_copy_is_served_with_a_warning_when_the_upstream_fails() {
+    let fake = FakeUpstream::start();
+    let image = fake.put_image("library/alpine", "3");
+    let (server, clock) = server(&fake).await;
+    assert_eq!(digest(&server).await, image.digest.to_string());
+    type Trouble = fn(&FakeUpstream);
+    let troubles: [(Trouble, &str); 4] = [
+        (|fake| fake.respond_with(500), "did not answer"),
+        (|fake| fake.fault("/", Fault::TooManyRequests { retry_after: Some("60".to_owned()) }), "limits our requests"),
+        (|fake| fake.fault("/", Fault::Drop), "did not answer"),
+        (|fake| fake.remove_tag("library/alpine", "3"), "no longer has this"),
+    ];
+    for (trouble, words) in troubles {
+        clock.advance(LIFETIME);
+        fake.clear_faults();
+        fake.clear_requests();
+        trouble(&fake);
+        for method in ["GET", "HEAD", "GET"] {
+            let got = server.request(method, PATH).send().await.unwrap();
+            assert_eq!((got.status().as_u16(), text(&got, "docker-content-digest")), (200, image.digest.to_string()));
+            let warning = text(&got, "warning");
+            assert!(warning.starts_with("299 - \"docker.io ") && warning.contains(words), "{warning}");
+        }
+        // It is left in peace for a while.
+        assert_eq!(fake.count("HEAD", "/manifests/3"), 1, "{words}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_copy_a_failing_upstream_is_named() {
+    let fake = FakeUpstream::start();
+    let (server, _clock) = server(&fake).await;
+    assert_eq!(refusal(server.get(PATH).await).await, refused(404, "MANIFEST_UNKNOWN"));
+    fake.respond_with(503);
+    assert_eq!(refusal(server.get(PATH).await).await, refused(502, "UNAVAILABLE"));
+    fake.clear_faults();
+    fake.fault("/", Fault::TooManyRequests { retry_after: Some("7".to_owned()) });
+    let limited = server.get(PATH).await;
+    assert_eq!(text(&limited, "retry-after"), "7");
+    assert_eq!(refusal(limited).await, refused(429, "TOOMANYREQUESTS"));
+    fake.clear_faults();
+    fake.down(true);
+    let body = server.get(PATH).await.text().await.unwrap();
+    assert!(body.contains("docker.io"), "{body}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_manifest_that_lies_about_its_digest_is_neither_served_nor_kept() {
+    let fake = FakeUpstream::start();
+    let image = fake.put_image("library/alpine", "3");
+    let (server, _clock) = server(&fake).await;
+    fake.fault("/manifests/", Fault::Corrupt { at: 10 });
+    for reference in ["3".to_owned(), image.digest.to_string()] {
+        let got = server.get(&format!("/v2/docker.io/library/alpine/manifests/{reference}")).await;
+        assert_eq!(refusal(got).await, refused(502, "UNAVAILABLE"));
+    }
+    fake.clear_faults();
+    assert_eq!(digest(&server).await, image.digest.to_string());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_index_is_kept_whole_and_its_children_come_when_asked_for() {
+    let fake = FakeUpstream::start();
+    let index = fake.put_index("library/alpine", "3");
+    let (server, _clock) = server(&fake).await;
+    assert_eq!(server.get(PATH).await.bytes().await.unwrap(), index.bytes);
+    assert_eq!(fake.requests().len(), 1);
+    let child = &index.images[1];
+    let got = server.get(&format!("/v2/docker.io/library/alpine/manifests/{}", child.digest)).await;
+    assert_eq!(got.bytes().await.unwrap(), child.bytes);
+    let layer = server.get(&format!("/v2/docker.io/library/alpine/blobs/{}", child.layers[0])).await;
+    assert_eq!(layer.status(), 200);
+    assert_eq!(fake.count("GET", &index.images[0].digest.to_string()), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn one_fetch_answers_all_who_ask_at_once() {
+    let fake = FakeUpstream::start();
+    fake.put_image("library/alpine", "3");
+    fake.fault("/manifests/", Fault::Delay(Duration::from_millis(200)));
+    let (server, clock) = server(&fake).await;
+    for expected in [(0, 1), (1, 1)] {
+        let answers = futures_util::future::join_all((0..50).map(|_| server.get(PATH))).await;
+        assert!(answers.iter().all(|answer| answer.status() == 200));
+        assert_eq!((fake.count("HEAD", "/manifests/"), fake.count("GET", "/manifests/")), expected);
+        clock.advance(LIFETIME);
+    }
+    server.stop().await;
+}
