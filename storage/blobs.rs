@@ -126,9 +126,12 @@ impl Store {
 
     /// Ends the repository's right to the blob. `false` if it had none. The bytes stay until they are collected.
     pub async fn remove_member(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
+        if !self.is_member(name, digest).await? {
+            return Ok(false);
+        }
         let removed = self.objects.delete(&keys::member(digest, name)).await;
         self.caches.members.forget(&(name.clone(), digest.clone()));
-        removed
+        removed.map(|()| true)
     }
 
     /// The repositories that may serve the blob.

@@ -208,7 +208,7 @@ fn entity_tag(path: &FsPath) -> io::Result<String> {
 
     let metadata = fs::metadata(path)?;
     let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-    Ok(format!("{:x}-{modified:x}-{:x}", metadata.ino(), metadata.len()))
+    Ok(format!("\"{:x}-{modified:x}-{:x}\"", metadata.ino(), metadata.len()))
 }
 
 fn generic(source: io::Error) -> Error {

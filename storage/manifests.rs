@@ -82,7 +82,7 @@ impl Store {
         if let Some(subject) = &record.subject {
             self.objects.delete(&keys::referrer(name, subject, digest)).await?;
         }
-        removed
+        removed.map(|()| true)
     }
 
     /// Digests of the repository's manifests, in no order that means anything.

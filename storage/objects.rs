@@ -81,11 +81,10 @@ impl Objects {
         }
     }
 
-    /// Removes an object. `false` if it was not there.
-    pub(crate) async fn delete(&self, key: &Path) -> Result<bool, Error> {
+    /// Removes an object. Absence is no error, and cannot be told: object stores answer the same.
+    pub(crate) async fn delete(&self, key: &Path) -> Result<(), Error> {
         match self.timed("delete", self.store.delete(key)).await {
-            Ok(()) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(source) => Err(Error::backend(key, source)),
         }
     }

@@ -71,9 +71,12 @@ impl Store {
 
     /// Removes the tag. `false` if it was not there.
     pub async fn remove_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool, Error> {
+        if self.tag(name, tag).await?.is_none() {
+            return Ok(false);
+        }
         let removed = self.objects.delete(&keys::tag(name, tag)).await;
         self.caches.tags.forget(&(name.clone(), tag.clone()));
-        removed
+        removed.map(|()| true)
     }
 
     /// All tags of a repository in byte order; empty for an unknown one.

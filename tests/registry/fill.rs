@@ -132,9 +132,11 @@ async fn a_fill_without_a_length_ends_cleanly_only_when_it_is_right() {
     let path = format!("/v2/docker.io/library/big/blobs/{digest}");
     fake.fault("/blobs/", Fault::Chunked);
     fake.fault("/blobs/", Fault::Corrupt { at: 10 });
-    let got = server.get(&path).await;
-    assert_eq!(text(&got, "content-length"), "");
-    assert!(got.bytes().await.is_err());
+    // The reset may overtake the head of the answer.
+    if let Ok(got) = server.request("GET", &path).send().await {
+        assert_eq!(text(&got, "content-length"), "");
+        assert!(got.bytes().await.is_err());
+    }
     wait_for_fills_to_end(&server).await;
     fake.clear_faults();
     fake.fault("/blobs/", Fault::Chunked);

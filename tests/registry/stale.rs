@@ -120,6 +120,7 @@ async fn the_copy_is_served_with_a_warning_when_the_upstream_fails() {
 #[tokio::test]
 async fn without_a_copy_a_failing_upstream_is_named() {
     let fake = FakeUpstream::start();
+    fake.put_image("library/alpine", "2");
     let (server, _clock) = server(&fake).await;
     assert_eq!(refusal(server.get(PATH).await).await, refused(404, "MANIFEST_UNKNOWN"));
     fake.respond_with(503);
