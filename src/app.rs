@@ -53,9 +53,9 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     let store = Store::open(&config.storage.location, Arc::clone(&clock), metrics.clone()).await?;
     let registry = registry(&config, store, &clock);
     let tasks = TaskTracker::new();
-    let cache = Arc::new(RegistryCache(registry.clone()));
+    let cache: Arc<dyn proxy::Cache> = Arc::new(RegistryCache(registry.clone()));
     let upstreams = wiring::upstreams(&config.upstreams, &clock, &metrics)?;
-    let names = Arc::new(proxy::Names::new(upstreams, cache.clone()));
+    let names = Arc::new(proxy::Names::new(upstreams, Arc::clone(&cache)));
     let pull = PullThrough::new(Arc::clone(&names), cache, Arc::clone(&clock), metrics.clone(), tasks.clone());
     let readiness = Readiness::default();
     let api = Api::new(api::Parts {
@@ -74,11 +74,8 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
 }
 
 fn registry(config: &Config, store: Store, clock: &Arc<dyn Clock>) -> Registry {
-    let limits = Limits {
-        manifest_size: config.server.max_manifest_size,
-        blob_size: config.server.max_blob_size,
-        ..Limits::default()
-    };
+    let limits =
+        Limits { manifest_size: config.server.max_manifest_size, blob_size: config.server.max_blob_size, ..Limits::default() };
     let rules = Rules { sparse_images: config.server.sparse_images };
     Registry::new(store, Arc::clone(clock), limits, rules)
 }
@@ -142,6 +139,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let shutdown = async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         tracing::info!("stopping; running transfers may finish, a second signal cuts them");
+        // Untracked: it waits for a signal that may never come, and ends with the process.
         tokio::spawn(async move {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             tracing::warn!("stopped at once");

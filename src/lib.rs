@@ -3,9 +3,9 @@
 //! [`build`] turns a [`config::Config`] into an [`App`], which is everything but running; [`serve`] runs one until the process is
 //! told to stop.
 
+mod app;
 pub mod cli;
 pub mod config;
-mod app;
 mod wiring;
 
 pub use app::{App, build, serve};

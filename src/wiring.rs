@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use oci::{
-    Algorithm, Blob, BlobStat, Descriptor, Digest, Discover, Error, Listing, Manifest, ManifestStat, Page, Pull, ReferrersList,
-    Reference, RepositoryName, Tag,
+    Algorithm, Blob, BlobStat, Descriptor, Digest, Discover, Error, Listing, Manifest, ManifestStat, Page, Pull, Reference,
+    ReferrersList, RepositoryName, Tag,
 };
 use proxy::FillSpool;
 use registry::{Registry, Spool};
@@ -96,7 +96,12 @@ impl Discover for RegistryCache {
         self.0.tags(name, page).await
     }
 
-    async fn referrers(&self, name: &RepositoryName, subject: &Digest, query: &ReferrersList) -> Result<Listing<Descriptor>, Error> {
+    async fn referrers(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        query: &ReferrersList,
+    ) -> Result<Listing<Descriptor>, Error> {
         self.0.referrers(name, subject, query).await
     }
 }
@@ -111,7 +116,13 @@ impl proxy::Cache for RegistryCache {
         self.0.cached_tag(name, tag).await
     }
 
-    async fn keep_manifest(&self, name: &RepositoryName, tag: Option<&Tag>, manifest: &Manifest, upstream: &str) -> Result<(), Error> {
+    async fn keep_manifest(
+        &self,
+        name: &RepositoryName,
+        tag: Option<&Tag>,
+        manifest: &Manifest,
+        upstream: &str,
+    ) -> Result<(), Error> {
         self.0.keep_manifest(name, tag, manifest, upstream).await
     }
 

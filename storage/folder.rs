@@ -36,7 +36,7 @@ pub(crate) struct Folder(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
-    inner: LocalFileSystem,
+    files: LocalFileSystem,
     stripes: Vec<Mutex<()>>,
     /// Microseconds of the last modification time that was given out; see [`Inner::stamp`].
     last_stamp: AtomicU64,
@@ -56,9 +56,9 @@ impl Folder {
             fs::remove_dir_all(&temporary)?;
         }
         fs::create_dir(&temporary)?;
-        let inner = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
+        let files = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
-        Ok(Self(Arc::new(Inner { root, inner, stripes, last_stamp: AtomicU64::new(0), clock, _lock: lock })))
+        Ok(Self(Arc::new(Inner { root, files, stripes, last_stamp: AtomicU64::new(0), clock, _lock: lock })))
     }
 
     /// A path for a file that [`Folder::adopt`] may take in later.
@@ -128,7 +128,7 @@ impl Inner {
         let target = self.path(location);
         let temporary = self.temporary_path();
         let _guard = self.lock(location);
-        self.check(location, &target, mode)?;
+        Self::check(location, &target, mode)?;
         let written = self.write(&temporary, payload).and_then(|()| self.place(&temporary, &target));
         written.map_err(|source| {
             // What is left is cleared at the next start; the first failure is what matters.
@@ -137,13 +137,12 @@ impl Inner {
         })
     }
 
-    fn check(&self, location: &Path, target: &FsPath, mode: &PutMode) -> Result<()> {
+    fn check(location: &Path, target: &FsPath, mode: &PutMode) -> Result<()> {
         match mode {
-            PutMode::Overwrite => Ok(()),
             PutMode::Create if target.exists() => {
                 Err(Error::AlreadyExists { path: location.to_string(), source: "the object exists".into() })
             }
-            PutMode::Create => Ok(()),
+            PutMode::Create | PutMode::Overwrite => Ok(()),
             PutMode::Update(version) => match entity_tag(target) {
                 Ok(tag) if Some(&tag) == version.e_tag.as_ref() => Ok(()),
                 _ => Err(Error::Precondition { path: location.to_string(), source: "the object has changed".into() }),
@@ -245,11 +244,11 @@ impl ObjectStore for Folder {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.0.inner.get_opts(location, options).await
+        self.0.files.get_opts(location, options).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[std::ops::Range<u64>]) -> Result<Vec<bytes::Bytes>> {
-        self.0.inner.get_ranges(location, ranges).await
+        self.0.files.get_ranges(location, ranges).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -266,15 +265,15 @@ impl ObjectStore for Folder {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.0.inner.list(prefix)
+        self.0.files.list(prefix)
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.0.inner.list_with_offset(prefix, offset)
+        self.0.files.list_with_offset(prefix, offset)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.0.inner.list_with_delimiter(prefix).await
+        self.0.files.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
@@ -282,7 +281,7 @@ impl ObjectStore for Folder {
             CopyMode::Overwrite => PutMode::Overwrite,
             CopyMode::Create => PutMode::Create,
         };
-        let bytes = self.0.inner.get_opts(from, GetOptions::default()).await?.bytes().await?;
+        let bytes = self.0.files.get_opts(from, GetOptions::default()).await?.bytes().await?;
         self.put_opts(to, bytes.into(), mode.into()).await.map(|_| ())
     }
 

@@ -143,7 +143,8 @@ impl Objects {
     pub(crate) async fn folders(&self, prefix: &Path) -> Result<Vec<String>, Error> {
         let listed = self.timed("list", self.store.list_with_delimiter(Some(prefix))).await;
         let listed = listed.map_err(|source| Error::backend(prefix, source))?;
-        let mut names: Vec<String> = listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect();
+        let mut names: Vec<String> =
+            listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect();
         names.sort_unstable();
         Ok(names)
     }

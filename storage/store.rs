@@ -47,7 +47,7 @@ impl Caches {
             bytes: ExactCache::new(BYTES_CAPACITY, |_, bytes: &Bytes| u32::try_from(bytes.len() + 256).unwrap_or(u32::MAX)),
             manifests: ExactCache::new(ENTRIES, |_, _| 1),
             tags: ExactCache::new(ENTRIES, |_, _| 1),
-            members: ExactCache::new(ENTRIES, |_, _| 1),
+            members: ExactCache::new(ENTRIES, |_, ()| 1),
             repositories: ExactCache::new(ENTRIES, |_, _| 1),
         }
     }

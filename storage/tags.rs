@@ -55,14 +55,7 @@ impl Store {
                 Some(other) => (Some(other.digest), other.sequence + 1),
                 None => (None, 1),
             };
-            TagRecord {
-                digest: digest.clone(),
-                previous,
-                sequence,
-                at: seconds(at),
-                by: None,
-                from: from.map(str::to_owned),
-            }
+            TagRecord { digest: digest.clone(), previous, sequence, at: seconds(at), by: None, from: from.map(str::to_owned) }
         });
         let updated = updated.await;
         self.caches.tags.forget(&(name.clone(), tag.clone()));

@@ -110,7 +110,9 @@ impl Store {
             let Ok(id) = name.parse::<UploadId>() else { continue };
             let touched = match self.sessions.find(id.0) {
                 Some(live) => live.touched.load(Ordering::Relaxed),
-                None => self.objects.read_json::<Record>(&keys::session(id.0)).await.ok().flatten().map_or(0, |record| record.touched),
+                None => {
+                    self.objects.read_json::<Record>(&keys::session(id.0)).await.ok().flatten().map_or(0, |record| record.touched)
+                }
             };
             if touched <= oldest {
                 self.remove_session(id).await?;

@@ -11,12 +11,13 @@ use server::{BodyError, RequestBody};
 
 /// The bytes of a body, as they come.
 pub(crate) fn stream(body: RequestBody) -> ByteStream {
-    let frames: Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>> = Box::pin(BodyStream::new(body).filter_map(|frame| async {
-        match frame {
-            Ok(frame) => frame.into_data().ok().map(Ok),
-            Err(failure) => Some(Err(broken(&failure))),
-        }
-    }));
+    let frames: Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>> =
+        Box::pin(BodyStream::new(body).filter_map(|frame| async {
+            match frame {
+                Ok(frame) => frame.into_data().ok().map(Ok),
+                Err(failure) => Some(Err(broken(&failure))),
+            }
+        }));
     frames
 }
 

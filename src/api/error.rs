@@ -60,7 +60,9 @@ pub(crate) fn response(error: &Error, request_id: &str) -> Response<Body> {
 pub(crate) fn refusal(refusal: &Refusal, request_id: &str) -> Response<Body> {
     match refusal {
         Refusal::Malformed(error) => response(error, request_id),
-        Refusal::NoSuchEndpoint => json_error(StatusCode::NOT_FOUND, "UNSUPPORTED", "there is no such endpoint; the API is under /v2/"),
+        Refusal::NoSuchEndpoint => {
+            json_error(StatusCode::NOT_FOUND, "UNSUPPORTED", "there is no such endpoint; the API is under /v2/")
+        }
         Refusal::Method { allow } => {
             let message = format!("the method is not allowed here; allowed are {allow}");
             let mut response = json_error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", &message);

@@ -77,7 +77,8 @@ mod tests {
     fn a_mount_wants_push_and_pull() {
         let query = format!("mount=sha256:{}&from=b", "a".repeat(64));
         let route = Route::parse(&Method::POST, "/v2/a/blobs/uploads/", Some(&query)).unwrap();
-        let wanted: Vec<_> = accesses(&route).into_iter().map(|access| (access.action, access.repository.unwrap().to_string())).collect();
+        let wanted: Vec<_> =
+            accesses(&route).into_iter().map(|access| (access.action, access.repository.unwrap().to_string())).collect();
         assert_eq!(wanted, [(Action::Push, "a".to_owned()), (Action::Pull, "b".to_owned())]);
     }
 }

@@ -13,7 +13,7 @@ impl Api {
     /// [end-8] The tags of a repository.
     pub(crate) async fn tags(&self, source: &Source, page: &Page) -> Result<Response<Body>, Error> {
         let listing = self.parts().discover.tags(&source.name, page).await?;
-        let name = self.listed_name(source);
+        let name = listed_name(source);
         let mut response = respond::full("application/json", json!({ "name": name, "tags": listing.entries }).to_string());
         self.finish_listing(&mut response, &listing, &format!("{name}/tags/list"), page, &[("ns", source.namespace.as_deref())]);
         Ok(response)
@@ -35,7 +35,7 @@ impl Api {
             respond::set(&mut response, respond::FILTERS_APPLIED, "artifactType");
         }
         let kept = [("artifactType", wanted.artifact_type.as_deref()), ("ns", source.namespace.as_deref())];
-        let path = format!("{}/referrers/{subject}", self.listed_name(source));
+        let path = format!("{}/referrers/{subject}", listed_name(source));
         self.finish_listing(&mut response, &listing, &path, page, &kept);
         Ok(response)
     }
@@ -46,11 +46,6 @@ impl Api {
         let mut response = respond::full("application/json", json!({ "repositories": listing.entries }).to_string());
         self.finish_listing(&mut response, &listing, "_catalog", page, &[]);
         Ok(response)
-    }
-
-    /// The name that a client of this repository uses: with a namespace the one in its path, else the stored one.
-    fn listed_name(&self, source: &Source) -> String {
-        source.asked.as_ref().unwrap_or(&source.name).to_string()
     }
 
     /// `Link` with everything that the next request must repeat, and `Warning`.
@@ -69,4 +64,9 @@ impl Api {
         pairs.extend_from_slice(kept);
         respond::link_next(response, &self.location(&format!("{path}{}", query::encode(&pairs))));
     }
+}
+
+/// The name that a client of this repository uses: the one in its path.
+fn listed_name(source: &Source) -> String {
+    source.asked.as_ref().unwrap_or(&source.name).to_string()
 }

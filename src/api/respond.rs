@@ -98,7 +98,8 @@ pub(crate) fn link_next(response: &mut Response<Body>, target: &str) {
 /// `Warning: 299 - "text"`. [distribution-spec, Warnings]
 pub(crate) fn warn(response: &mut Response<Body>, text: Option<&String>) {
     if let Some(text) = text {
-        let text: String = text.chars().filter(|letter| !letter.is_control() && !matches!(letter, '"' | '\\')).take(1000).collect();
+        let text: String =
+            text.chars().filter(|letter| !letter.is_control() && !matches!(letter, '"' | '\\')).take(1000).collect();
         set(response, WARNING, format!("299 - \"{text}\""));
     }
 }

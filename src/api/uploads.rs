@@ -18,7 +18,12 @@ impl Api {
     }
 
     /// [end-4b] POST with the whole blob.
-    pub(crate) async fn push_blob(&self, name: &RepositoryName, digest: &Digest, request: RequestBody) -> Result<Response<Body>, Error> {
+    pub(crate) async fn push_blob(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        request: RequestBody,
+    ) -> Result<Response<Body>, Error> {
         self.parts().names.check_push(name)?;
         self.parts().registry.push_blob(name, digest, body::stream(request)).await?;
         Ok(self.created(name, digest))

@@ -142,9 +142,7 @@ mod tests {
 
     #[test]
     fn names_of_the_grammar_are_accepted() {
-        for name in [
-            "a", "library/nginx", "a__b", "a--b", "a---b.c_d/e", "10.0.0.1_5000/x", "docker.io/library/alpine", "0",
-        ] {
+        for name in ["a", "library/nginx", "a__b", "a--b", "a---b.c_d/e", "10.0.0.1_5000/x", "docker.io/library/alpine", "0"] {
             assert_eq!(RepositoryName::parse(name).unwrap().as_str(), name);
         }
     }

@@ -36,7 +36,12 @@ pub trait Discover: Send + Sync {
 
     /// Descriptors of the manifests whose `subject` is this digest, in order of their digests. Empty, not an error, if there
     /// are none or the subject or repository is unknown.
-    async fn referrers(&self, name: &RepositoryName, subject: &Digest, query: &ReferrersList) -> Result<Listing<Descriptor>, Error>;
+    async fn referrers(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        query: &ReferrersList,
+    ) -> Result<Listing<Descriptor>, Error>;
 }
 
 /// Which part of a listing is wanted.

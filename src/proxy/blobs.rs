@@ -59,7 +59,8 @@ impl PullThrough {
                     None => self.fill(Arc::clone(&upstream), &key, theirs.clone()),
                 },
             };
-            let begun = progress.wait_for(|progress| !matches!(progress, Progress::Asking)).await.map(|progress| progress.clone());
+            let begun =
+                progress.wait_for(|progress| !matches!(progress, Progress::Asking)).await.map(|progress| progress.clone());
             let size = match begun {
                 Ok(Progress::Running { size, .. }) => size,
                 Ok(Progress::Kept { size, .. }) => Some(size),

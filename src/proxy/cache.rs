@@ -17,7 +17,13 @@ pub trait Cache: Pull + Discover {
     async fn cached_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<(Digest, SystemTime)>, Error>;
 
     /// Keeps a manifest that `upstream` has and whose digest is verified, and points `tag` at it.
-    async fn keep_manifest(&self, name: &RepositoryName, tag: Option<&Tag>, manifest: &Manifest, upstream: &str) -> Result<(), Error>;
+    async fn keep_manifest(
+        &self,
+        name: &RepositoryName,
+        tag: Option<&Tag>,
+        manifest: &Manifest,
+        upstream: &str,
+    ) -> Result<(), Error>;
 
     /// Points a cached tag at a manifest that is here.
     async fn confirm_tag(&self, name: &RepositoryName, tag: &Tag, digest: &Digest, upstream: &str) -> Result<(), Error>;

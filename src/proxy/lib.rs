@@ -13,5 +13,5 @@ mod names;
 mod pull_through;
 
 pub use cache::{Cache, FillSpool};
-pub use names::{Names, Resolved, Upstream};
+pub use names::{NameFilter, Names, Remote, Resolved, Upstream};
 pub use pull_through::PullThrough;

@@ -21,6 +21,9 @@ const DOCKER_HUB: &str = "docker.io";
 /// Other names by which clients call Docker Hub.
 const DOCKER_HUB_ALIASES: [&str; 2] = ["registry-1.docker.io", "index.docker.io"];
 
+/// Tells whether a name is among some.
+pub type NameFilter = Box<dyn Fn(&RepositoryName) -> bool + Send + Sync>;
+
 /// A remote registry and the names that belong to it.
 pub struct Upstream {
     /// What clients call it in `?ns=`: a host, with its port if it has one.
@@ -28,7 +31,7 @@ pub struct Upstream {
     /// The first components of the names of its cached repositories here.
     pub name: String,
     /// Which names without any prefix it answers as well; `None` for all but the default upstream.
-    pub root: Option<Box<dyn Fn(&RepositoryName) -> bool + Send + Sync>>,
+    pub root: Option<NameFilter>,
     /// The registry itself.
     pub remote: Arc<dyn Remote>,
     /// How long a cached tag is served before the upstream is asked again.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use moka::sync::Cache as Memory;
 use oci::{
-    Blob, BlobStat, Descriptor, Digest, Discover, Error, Listing, Manifest, ManifestStat, Page, Pull, ReferrersList, Reference,
+    Blob, BlobStat, Descriptor, Digest, Discover, Error, Listing, Manifest, ManifestStat, Page, Pull, Reference, ReferrersList,
     RepositoryName, Tag,
 };
 use telemetry::{Clock, Metrics};
@@ -118,7 +118,12 @@ impl Discover for PullThrough {
     }
 
     /// The upstream's own listing; what is here when it does not answer.
-    async fn referrers(&self, name: &RepositoryName, subject: &Digest, query: &ReferrersList) -> Result<Listing<Descriptor>, Error> {
+    async fn referrers(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        query: &ReferrersList,
+    ) -> Result<Listing<Descriptor>, Error> {
         let Some((upstream, theirs)) = self.0.names.upstream_of(name) else {
             return self.0.cache.referrers(name, subject, query).await;
         };

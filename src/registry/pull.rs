@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use oci::{
-    Blob, BlobStat, Descriptor, Digest, Discover, Error, Listing, Manifest, ManifestStat, Page, Pull, ReferrersList, Reference,
+    Blob, BlobStat, Descriptor, Digest, Discover, Error, Listing, Manifest, ManifestStat, Page, Pull, Reference, ReferrersList,
     RepositoryName,
 };
 use storage::ManifestRecord;
@@ -12,7 +12,11 @@ use crate::registry::Registry;
 
 impl Registry {
     /// The digest that a reference means here, and what is known of that manifest.
-    pub(crate) async fn find(&self, name: &RepositoryName, reference: &Reference) -> Result<Option<(Digest, ManifestRecord)>, Error> {
+    pub(crate) async fn find(
+        &self,
+        name: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Option<(Digest, ManifestRecord)>, Error> {
         let digest = match reference {
             Reference::Digest(digest) => digest.clone(),
             Reference::Tag(tag) => match self.store.tag(name, tag).await.map_err(fault::store("reading a tag"))? {
@@ -78,7 +82,12 @@ impl Discover for Registry {
         Ok(Listing::cut(tags.into_iter().map(String::from), page, self.limits.page, String::clone))
     }
 
-    async fn referrers(&self, name: &RepositoryName, subject: &Digest, query: &ReferrersList) -> Result<Listing<Descriptor>, Error> {
+    async fn referrers(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        query: &ReferrersList,
+    ) -> Result<Listing<Descriptor>, Error> {
         let mut descriptors = self.store.referrers(name, subject).await.map_err(fault::store("listing referrers"))?;
         if let Some(wanted) = &query.artifact_type {
             descriptors.retain(|descriptor| descriptor.artifact_type.as_ref() == Some(wanted));

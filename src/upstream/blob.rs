@@ -31,7 +31,7 @@ impl Remote {
     }
 
     pub(crate) async fn blob(self: Arc<Self>, name: &RepositoryName, digest: &Digest) -> Result<Blob, Error> {
-        let reply = self.get_blob(name, digest, HeaderMap::new()).await?;
+        let reply = self.ask_for_blob(name, digest, HeaderMap::new()).await?;
         if reply.response.status != StatusCode::OK {
             return Err(self.unexpected(reply, &Wanted { name, what: What::Blob(digest) }).await);
         }
@@ -47,7 +47,7 @@ impl Remote {
         Ok(Blob { digest: digest.clone(), size, content: Content::Source(Arc::new(source)) })
     }
 
-    async fn get_blob(&self, name: &RepositoryName, digest: &Digest, headers: HeaderMap) -> Result<Reply, Error> {
+    async fn ask_for_blob(&self, name: &RepositoryName, digest: &Digest, headers: HeaderMap) -> Result<Reply, Error> {
         let url = self.url(name, &format!("blobs/{digest}"));
         let reply = self.ask(Method::Get, &url, headers, name).await;
         reply.map_err(|refusal| self.refused(refusal, &Wanted { name, what: What::Blob(digest) }))
@@ -85,7 +85,7 @@ impl RangeSource for Source {
             return Ok(exact(response.stream(), bounds, self.remote.host()));
         }
         let headers = if whole { HeaderMap::new() } else { self.range(start, end)? };
-        let reply = self.remote.get_blob(&self.name, &self.digest, headers).await?;
+        let reply = self.remote.ask_for_blob(&self.name, &self.digest, headers).await?;
         let bounds = match reply.response.status {
             StatusCode::PARTIAL_CONTENT if !whole => self.part(&reply.response, start, end)?,
             StatusCode::OK => self.all(&reply.response, start, end)?,

@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use reqwest::Client;
 use telemetry::{Clock, SystemClock};
-use testing::{Fault, FakeUpstream, deterministic_bytes};
+use testing::{FakeUpstream, Fault, deterministic_bytes};
 
 const MIB: usize = 1024 * 1024;
 const SIZE: usize = 200 * MIB;
@@ -89,12 +89,12 @@ async fn pull(client: Client, url: String, expected: Bytes, manner: Manner, cloc
     if manner == Manner::JoinsLate {
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
-    let asked = clock.monotonic();
+    let asked = if manner == Manner::JoinsLate { clock.monotonic() } else { start };
     let mut body = client.get(url).send().await.unwrap().bytes_stream();
     let (mut received, mut right, mut first_byte) = (0, true, Duration::MAX);
     while let Some(bytes) = body.next().await {
         let bytes = bytes.unwrap();
-        first_byte = first_byte.min(clock.monotonic() - if manner == Manner::JoinsLate { asked } else { start });
+        first_byte = first_byte.min(clock.monotonic().saturating_sub(asked));
         right &= expected[received..received + bytes.len()] == bytes;
         received += bytes.len();
         if manner == Manner::LeavesEarly && received > MIB {
@@ -109,7 +109,7 @@ async fn end_of_fill(client: Client, url: String, clock: SystemClock, start: Dur
     loop {
         let metrics = client.get(format!("{url}/metrics")).send().await.unwrap().text().await.unwrap();
         if metrics.lines().any(|line| line.starts_with("roadstead_fills_total{") && line.ends_with(" 1")) {
-            return clock.monotonic() - start;
+            return clock.monotonic().saturating_sub(start);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

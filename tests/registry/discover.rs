@@ -25,7 +25,10 @@ async fn tags_are_listed_in_byte_order_and_pages() {
         let list = |query: &'static str| listing(&server, query, "tags");
         assert_eq!(list("/v2/team/app/tags/list").await.0, ["C", "a", "b", "v10", "v9"]);
         let (page, link) = list("/v2/team/app/tags/list?n=2").await;
-        assert_eq!((page, link.as_str()), (vec!["C".to_owned(), "a".to_owned()], "</v2/team/app/tags/list?n=2&last=a>; rel=\"next\""));
+        assert_eq!(
+            (page, link.as_str()),
+            (vec!["C".to_owned(), "a".to_owned()], "</v2/team/app/tags/list?n=2&last=a>; rel=\"next\"")
+        );
         let (page, link) = list("/v2/team/app/tags/list?n=3&last=aa").await;
         assert_eq!((page.len(), link.as_str()), (3, ""));
         assert_eq!(list("/v2/team/app/tags/list?n=0").await, (vec![], String::new()));

@@ -1,10 +1,10 @@
 //! Fills: one fetch of a blob, streamed to every reader from its first byte, verified before it is kept.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use testing::{Fault, FakeUpstream, deterministic_bytes};
+use testing::{FakeUpstream, Fault, deterministic_bytes};
 
 use crate::harness::{TestServer, refusal, refused, text};
 
@@ -34,7 +34,7 @@ async fn many_clients_share_one_fetch_and_have_their_first_byte_early() {
     fake.fault("/blobs/", Fault::Rate { bytes_per_second: 16 * 1024 * 1024 });
     let server = TestServer::with_upstream(&fake).await;
     let path = format!("/v2/docker.io/library/big/blobs/{digest}");
-    let start = Instant::now();
+    let start = tokio::time::Instant::now();
     let pulls = join_all((0..30).map(|client| {
         let (server, path) = (&server, &path);
         async move {

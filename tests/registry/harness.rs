@@ -21,8 +21,8 @@ pub(crate) struct TestServer {
     pub(crate) client: Client,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<bool>,
-    /// Removed with the server.
-    _folder: Option<tempfile::TempDir>,
+    /// Where it stores, removed with it.
+    folder: Option<tempfile::TempDir>,
 }
 
 /// A configuration for a test: a free port, memory, no upstream.
@@ -55,7 +55,7 @@ impl TestServer {
             // A test that panics drops the sender, which stops the server too.
             let _ = stopped.await;
         }));
-        Self { url, client: client(), stop: Some(stop), running, _folder: None }
+        Self { url, client: client(), stop: Some(stop), running, folder: None }
     }
 
     /// One server on memory and one on a new folder: what holds for the one must hold for the other.
@@ -64,7 +64,7 @@ impl TestServer {
         let mut on_folder = config();
         on_folder.storage.location = Location::Folder(folder.path().to_owned());
         let mut on_folder = Self::start(on_folder).await;
-        on_folder._folder = Some(folder);
+        on_folder.folder = Some(folder);
         [Self::start(config()).await, on_folder]
     }
 
@@ -95,7 +95,8 @@ impl TestServer {
     pub(crate) async fn push_blob(&self, name: &str, bytes: impl Into<Bytes>) -> Digest {
         let bytes = bytes.into();
         let digest = sha256(&bytes);
-        let pushed = self.request("POST", &format!("/v2/{name}/blobs/uploads/?digest={digest}")).body(bytes).send().await.unwrap();
+        let pushed =
+            self.request("POST", &format!("/v2/{name}/blobs/uploads/?digest={digest}")).body(bytes).send().await.unwrap();
         assert_eq!(pushed.status(), 201);
         digest
     }
@@ -126,6 +127,10 @@ impl TestServer {
         self.stop.take().unwrap().send(()).unwrap();
         let running = std::mem::replace(&mut self.running, tokio::spawn(async { true }));
         assert!(tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap());
+        if let Some(folder) = &self.folder {
+            let left: Vec<String> = files(folder.path()).into_iter().filter(|file| file.starts_with("tmp/")).collect();
+            assert_eq!(left, Vec::<String>::new(), "temporary files were left behind");
+        }
     }
 }
 

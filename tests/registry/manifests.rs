@@ -112,7 +112,7 @@ async fn malformed_manifests_are_refused_with_a_reason() {
         ("text/plain", "{\"schemaVersion\":2,\"manifests\":[]}"),
     ] {
         let pushed = server.put_manifest("/v2/a/manifests/v1", content_type, body.to_owned()).await;
-        assert_eq!(refusal(pushed).await, refused(400, "MANIFEST_INVALID"), "{content_type} {:.60}", body);
+        assert_eq!(refusal(pushed).await, refused(400, "MANIFEST_INVALID"), "{content_type} {body:.60}");
     }
     let index = "{\"schemaVersion\":2,\"manifests\":[]}";
     let path = format!("/v2/a/manifests/{}", sha256(b"other"));
@@ -152,12 +152,11 @@ async fn a_tag_moves_and_the_old_manifest_stays() {
 #[tokio::test]
 async fn pushes_of_one_tag_at_once_leave_one_of_them() {
     for server in TestServer::start_both().await {
-        let digests: Vec<_> =
-            futures_util::future::join_all((0..16).map(|number| {
-                let server = &server;
-                async move { server.push_image("a", "latest", &format!("layer {number}")).await }
-            }))
-            .await;
+        let digests: Vec<_> = futures_util::future::join_all((0..16).map(|number| {
+            let server = &server;
+            async move { server.push_image("a", "latest", &format!("layer {number}")).await }
+        }))
+        .await;
         let digest = text(&server.head("/v2/a/manifests/latest").await, "docker-content-digest");
         assert!(digests.iter().any(|pushed| pushed.to_string() == digest));
         server.stop().await;

@@ -44,7 +44,8 @@ async fn ranges_are_answered_in_all_their_forms() {
             assert_eq!((got.status().as_u16(), text(&got, "content-range").as_str()), (status, content_range), "{range}");
             assert_eq!(got.text().await.unwrap(), body, "{range}");
         }
-        let other = server.request("GET", &path).header("range", "bytes=2-4").header("if-range", "\"other\"").send().await.unwrap();
+        let other =
+            server.request("GET", &path).header("range", "bytes=2-4").header("if-range", "\"other\"").send().await.unwrap();
         assert_eq!(other.status(), 200);
         let same = server.request("GET", &path).header("range", "bytes=2-4").header("if-range", format!("\"{digest}\""));
         assert_eq!(same.send().await.unwrap().status(), 206);

@@ -88,7 +88,7 @@ async fn sessions_that_nobody_goes_on_with_end() {
 
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new());
-    let server = TestServer::start_at(on(folder.path()), clock.clone()).await;
+    let server = TestServer::start_at(on(folder.path()), Arc::<ManualClock>::clone(&clock)).await;
     let location = server.start_upload("a").await;
     for _ in 0..500 {
         if files(folder.path()).is_empty() {

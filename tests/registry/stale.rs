@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use testing::{Fault, FakeUpstream, ManualClock};
+use testing::{FakeUpstream, Fault, ManualClock};
 
 use crate::harness::{TestServer, config, docker_hub, refusal, refused, text};
+
+/// Something that goes wrong upstream.
+type Trouble = fn(&FakeUpstream);
 
 const LIFETIME: Duration = Duration::from_mins(5);
 const PATH: &str = "/v2/docker.io/library/alpine/manifests/3";
@@ -14,7 +17,7 @@ async fn server(fake: &FakeUpstream) -> (TestServer, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new());
     let mut config = config();
     config.upstreams = vec![docker_hub(fake)];
-    (TestServer::start_at(config, clock.clone()).await, clock)
+    (TestServer::start_at(config, Arc::<ManualClock>::clone(&clock)).await, clock)
 }
 
 async fn digest(server: &TestServer) -> String {
@@ -93,7 +96,6 @@ async fn the_copy_is_served_with_a_warning_when_the_upstream_fails() {
     let image = fake.put_image("library/alpine", "3");
     let (server, clock) = server(&fake).await;
     assert_eq!(digest(&server).await, image.digest.to_string());
-    type Trouble = fn(&FakeUpstream);
     let troubles: [(Trouble, &str); 4] = [
         (|fake| fake.respond_with(500), "did not answer"),
         (|fake| fake.fault("/", Fault::TooManyRequests { retry_after: Some("60".to_owned()) }), "limits our requests"),

@@ -54,7 +54,8 @@ async fn a_chunk_out_of_order_changes_nothing() {
 async fn a_streamed_patch_needs_no_range() {
     for server in TestServer::start_both().await {
         let location = server.start_upload("a").await;
-        let pieces: Vec<Result<Bytes, std::io::Error>> = (0..100_u8).map(|number| Ok(Bytes::from(vec![number; 70_001]))).collect();
+        let pieces: Vec<Result<Bytes, std::io::Error>> =
+            (0..100_u8).map(|number| Ok(Bytes::from(vec![number; 70_001]))).collect();
         let whole: Vec<u8> = pieces.iter().flat_map(|piece| piece.as_ref().unwrap().to_vec()).collect();
         let body = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
         let patched = server.request("PATCH", &location).body(body).send().await.unwrap();

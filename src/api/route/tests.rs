@@ -13,7 +13,9 @@ fn hex() -> String {
 
 #[test]
 fn names_with_slashes_are_read_from_the_right() {
-    let Ok(Route::PullManifest { source, reference, head }) = route("HEAD", "/v2/a/manifests/b/blobs/c/manifests/v1?ns=docker.io") else {
+    let Ok(Route::PullManifest { source, reference, head }) =
+        route("HEAD", "/v2/a/manifests/b/blobs/c/manifests/v1?ns=docker.io")
+    else {
         panic!("not a manifest");
     };
     assert_eq!(source.name.as_str(), "a/manifests/b/blobs/c");

@@ -1,0 +1,98 @@
+//! The commands of the README, run in its order: the server, the quick start, then every client's.
+
+use serde_json::Value;
+
+use crate::{
+    document::{Block, blocks, page},
+    picture,
+    stage::Stage,
+    support::{layout::sha256, process::tool},
+};
+
+/// The clients that copy an index as it is; the others push one platform, or what they built.
+const WHOLE: [&str; 5] = ["containerd", "crane", "oras", "regctl", "skopeo"];
+
+/// What stands beside a client's own name in its example.
+const PROGRAMS: [(&str, &[&str]); 2] = [("docker", &["docker", "dockerd"]), ("containerd", &["containerd", "ctr"])];
+
+#[test]
+fn the_quick_start_and_the_example_of_every_client_run() {
+    let blocks = blocks(&page("README.md"));
+    let (serve, _) = commands(&blocks);
+    let mut stage = Stage::new(serve);
+    let quick: Vec<&Block> = blocks.iter().filter(|block| block.is_under("Quick start")).collect();
+    assert_eq!(quick.len(), 1, "the quick start is one block");
+    let told = stage.run(quick[0]);
+    assert!(told.contains("\"docker.io/library/alpine\"") && told.contains("\"team/alpine\""), "{told}");
+    let mut ran = Vec::new();
+    for client in clients(&blocks) {
+        run(&mut stage, &client, &blocks);
+        check(&stage, &client);
+        ran.push(client);
+    }
+    assert_eq!(ran, picture::clients(), "each client of the picture has an example, in the same order");
+}
+
+#[test]
+fn the_first_two_commands_serve_and_test() {
+    let blocks = blocks(&page("README.md"));
+    let (serve, test) = commands(&blocks);
+    assert_eq!(serve.text, "cargo run --release -- serve\n");
+    assert_eq!(test.text, "tests/run\n");
+    assert!(crate::document::root().join("tests/run").is_file(), "there is no tests/run");
+}
+
+#[test]
+fn the_clients_page_has_every_client_too() {
+    let readme = clients(&blocks(&page("README.md")));
+    let page = page("docs/clients.md");
+    let missing: Vec<_> = readme.iter().filter(|client| !page.contains(&format!("\n## {client}"))).collect();
+    assert!(missing.is_empty(), "docs/clients.md has no section for {missing:?}");
+}
+
+/// The two blocks before the first heading.
+fn commands(blocks: &[Block]) -> (&Block, &Block) {
+    let first: Vec<&Block> = blocks.iter().filter(|block| block.headings.is_empty()).collect();
+    let [serve, test] = first.as_slice() else { panic!("the README begins with two commands, not {}", first.len()) };
+    (serve, test)
+}
+
+/// The headings below "Clients" that have something to run, in their order.
+fn clients(blocks: &[Block]) -> Vec<String> {
+    let below = blocks.iter().filter(|block| block.headings.first().is_some_and(|heading| heading == "Clients"));
+    let mut names: Vec<String> =
+        below.filter(|block| block.language == "sh").filter_map(|block| block.headings.get(1).cloned()).collect();
+    names.dedup();
+    names
+}
+
+/// Puts a client's files where they belong, starts its daemon, and runs its commands.
+fn run(stage: &mut Stage, client: &str, blocks: &[Block]) {
+    let programs = PROGRAMS.iter().find(|(name, _)| *name == client).map_or([client].to_vec(), |(_, programs)| programs.to_vec());
+    programs.into_iter().for_each(|program| drop(tool(program)));
+    let own: Vec<&Block> = blocks.iter().filter(|block| block.is_under("Clients") && block.is_under(client)).collect();
+    own.iter().filter(|block| block.language == "toml").for_each(|block| stage.install(block));
+    match client {
+        "docker" => stage.start_docker(own.iter().find(|block| block.language == "json").expect("a daemon.json")),
+        "containerd" => stage.start_containerd(),
+        _ => {}
+    }
+    for block in own.iter().filter(|block| block.language == "sh") {
+        assert!(block.text.contains("docker.io/library/alpine"), "{client}: the example pulls through");
+        stage.run(block);
+    }
+}
+
+/// Every example leaves `team/alpine` with a tag of the client's name.
+fn check(stage: &Stage, client: &str) {
+    let (status, manifest) = stage.ask(&format!("/v2/team/alpine/manifests/{client}"));
+    assert_eq!(status, 200, "{client} has pushed nothing: {}", String::from_utf8_lossy(&manifest));
+    if WHOLE.contains(&client) {
+        assert_eq!(sha256(&manifest), stage.alpine.index, "{client} has pushed something else");
+    }
+    if client == "oras" {
+        let (_, referrers) = stage.ask(&format!("/v2/team/alpine/referrers/{}", stage.alpine.index));
+        let referrers: Value = serde_json::from_slice(&referrers).unwrap();
+        assert_eq!(referrers["manifests"][0]["artifactType"], "application/spdx+json", "{referrers}");
+    }
+}

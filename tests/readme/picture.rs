@@ -1,0 +1,75 @@
+//! The README's picture names only what there is: clients with an example, endpoints that answer, rooms of the workspace.
+
+use crate::{
+    document::{Block, blocks, page, root},
+    stage::Stage,
+};
+
+/// The endpoints that the picture names; `/v2/` is the whole API.
+const ENDPOINTS: [&str; 4] = ["/v2/", "/livez", "/readyz", "/metrics"];
+
+/// The picture.
+fn picture() -> Block {
+    let mut found = blocks(&page("README.md")).into_iter().filter(|block| block.is_under("How a request flows"));
+    let picture = found.next().expect("the README has a picture");
+    assert!(found.next().is_none(), "there are two pictures");
+    picture
+}
+
+/// The clients in its first line.
+pub(crate) fn clients() -> Vec<String> {
+    picture().text.lines().next().unwrap().split_whitespace().map(str::to_owned).collect()
+}
+
+/// The words in brackets.
+fn rooms(picture: &str) -> Vec<String> {
+    picture.split('[').skip(1).map(|rest| rest.split(']').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_room_of_the_picture_is_one() {
+    let rooms = rooms(&picture().text);
+    assert_eq!(rooms.len(), 7, "{rooms:?}");
+    for room in rooms {
+        let manifests = [root().join("src").join(&room), root().join(&room)].map(|folder| folder.join("Cargo.toml"));
+        let found = manifests.iter().filter_map(|path| std::fs::read_to_string(path).ok()).next();
+        let manifest = found.unwrap_or_else(|| panic!("there is no room {room}"));
+        assert!(manifest.contains(&format!("name = \"roadstead-{room}\"")), "{room}: {manifest}");
+    }
+}
+
+#[test]
+fn every_room_of_the_architecture_is_one() {
+    let text = page("ARCHITECTURE.md");
+    for member in workspace_members() {
+        assert!(text.contains(&format!("`{member}`")), "ARCHITECTURE.md does not know {member}");
+    }
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    for folder in rows.filter(|folder| !folder.contains('<')) {
+        assert!(root().join(folder).exists(), "there is no {folder}");
+    }
+}
+
+#[test]
+fn every_endpoint_of_the_picture_answers() {
+    let picture = picture().text;
+    let named: Vec<&str> = picture.split_whitespace().filter(|word| word.starts_with('/')).collect();
+    assert_eq!(named, ENDPOINTS);
+    let blocks = blocks(&page("README.md"));
+    let stage = Stage::new(&blocks[0]);
+    for endpoint in named {
+        assert_eq!(stage.ask(endpoint).0, 200, "{endpoint}");
+    }
+    let operations = page("docs/operations.md");
+    let (_, metrics) = stage.ask("/metrics");
+    for line in String::from_utf8(metrics).unwrap().lines() {
+        let Some(metric) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split(' ').next()) else { continue };
+        assert!(operations.contains(&format!("`{metric}")), "docs/operations.md does not explain {metric}");
+    }
+}
+
+fn workspace_members() -> Vec<String> {
+    let manifest: toml::Table = page("Cargo.toml").parse().unwrap();
+    let members = manifest["workspace"]["members"].as_array().unwrap();
+    members.iter().map(|member| member.as_str().unwrap().to_owned()).collect()
+}
