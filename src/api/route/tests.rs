@@ -107,3 +107,17 @@ fn wrong_methods_and_unknown_paths_are_told_apart() {
         assert!(matches!(route("GET", path), Err(Refusal::NoSuchEndpoint)), "{path}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_target_panics_and_what_is_parsed_is_valid(path in "(/v2)?(/[a-zA-Z0-9%._:~-]{0,12}){0,6}(/blobs|/manifests|/uploads|/tags/list|/referrers)?(/[a-zA-Z0-9%._:-]{0,80})?", query in "\\PC{0,40}") {
+        for method in ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"] {
+            if let Ok(mut route) = Route::parse(&method.parse().unwrap(), &path, Some(&query)) {
+                if let Some(source) = route.source_mut() {
+                    proptest::prop_assert!(RepositoryName::parse(source.name.as_str()).is_ok());
+                }
+                proptest::prop_assert!(!route.label().is_empty());
+            }
+        }
+    }
+}
