@@ -84,7 +84,7 @@ async fn serve(path: Option<&Path>, listen: Option<String>) -> ExitCode {
     match Box::pin(crate::serve(config)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("roadstead: {error:#}"));
+            complain(&format!("roadstead: {}", causes(&error)));
             ExitCode::from(FAILED)
         }
     }
@@ -173,6 +173,19 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
+/// An error and its causes in one line, each told once: many texts hold their cause already.
+fn causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// Writes to standard error. If that is closed there is nowhere left to say so.
 fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
@@ -219,6 +232,12 @@ mod tests {
         );
         config.upstreams.clear();
         assert!(summary(&config).ends_with("pulls from   no upstream\n"));
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::anyhow!("disk full").context("cannot write: disk full; make room").context("starting");
+        assert_eq!(causes(&error), "starting: cannot write: disk full; make room");
     }
 
     #[test]

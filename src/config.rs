@@ -13,13 +13,10 @@ mod upstreams;
 mod value;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 use oci::RepositoryName;
 use secrecy::SecretString;
@@ -29,8 +26,7 @@ use url::Url;
 pub use storage::Location;
 
 pub use self::problem::ConfigErrors;
-pub use self::root_pattern::PatternError;
-pub use self::root_pattern::RootPattern;
+pub use self::root_pattern::{PatternError, RootPattern};
 
 use self::reader::Document;
 

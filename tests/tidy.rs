@@ -9,13 +9,9 @@ mod source;
 use std::fs;
 use std::path::Path;
 
-use toml::Table;
-use toml::Value;
+use toml::{Table, Value};
 
-use crate::source::functions;
-use crate::source::line_of;
-use crate::source::views;
-use crate::source::words;
+use crate::source::{functions, line_of, views, words};
 
 const LONGEST_FILE: usize = 500;
 const LONGEST_FUNCTION: usize = 60;

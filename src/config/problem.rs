@@ -1,7 +1,6 @@
 //! What is wrong with a configuration, all of it.
 
-use std::fmt;
-use std::io;
+use std::{fmt, io};
 
 /// Everything that is wrong with a configuration, in the order of the file's lines.
 ///

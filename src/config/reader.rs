@@ -1,23 +1,16 @@
 //! A walk through a TOML document that notes what it is asked for and collects what is wrong.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
 use toml::Spanned;
-use toml::de::DeTable;
-use toml::de::DeValue;
+use toml::de::{DeTable, DeValue};
 
-use super::ConfigErrors;
-use super::Flag;
-use super::KEYS;
-use super::problem::Kind;
-use super::problem::Place;
-use super::problem::Problem;
-use super::spelling;
+use super::problem::{Kind, Place, Problem};
 use super::value::Value;
+use super::{ConfigErrors, Flag, KEYS, spelling};
 
 const PREFIX: &str = "ROADSTEAD_";
 

@@ -2,12 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::Log;
-use super::Server;
-use super::Storage;
-use super::Tls;
 use super::reader::Section;
-use super::value;
+use super::{Log, Server, Storage, Tls, value};
 
 pub(super) fn server(mut section: Section<'_, '_>) -> Server {
     let default = Server::default();

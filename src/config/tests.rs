@@ -2,18 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use telemetry::log::Format;
 
-use super::Config;
-use super::ConfigErrors;
-use super::Flag;
-use super::KEYS;
-use super::Location;
+use super::{Config, ConfigErrors, Flag, KEYS, Location};
 
 const DOCUMENTATION: &str = include_str!("../../docs/config.md");
 

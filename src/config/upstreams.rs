@@ -6,13 +6,10 @@ use oci::RepositoryName;
 use secrecy::SecretString;
 use url::Url;
 
-use super::Credentials;
-use super::RootPattern;
-use super::Upstream;
 use super::problem::Place;
 use super::reader::Section;
-use super::value;
-use super::value::Value;
+use super::value::{self, Value};
+use super::{Credentials, RootPattern, Upstream};
 
 const DOCKER_HUB: &str = "docker.io";
 

@@ -1,17 +1,14 @@
 //! What one value may be: text, times, sizes, addresses. Each parser answers what is wrong and what to write instead.
 
-use std::net::IpAddr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::DeValue;
 use tracing::level_filters::LevelFilter;
-use url::Host;
-use url::Url;
+use url::{Host, Url};
 
-use super::Format;
-use super::Location;
+use super::{Format, Location};
 
 /// A value as it was given.
 pub(super) enum Value<'v> {

@@ -1,8 +1,7 @@
 //! What can go wrong on the way out, in words that hold no secret.
 
 use std::error::Error as StdError;
-use std::fmt;
-use std::io;
+use std::{fmt, io};
 
 use url::Url;
 

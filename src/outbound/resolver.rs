@@ -1,9 +1,8 @@
 //! Names to addresses, without those that may not be reached.
 
-use std::env;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::{env, io};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;

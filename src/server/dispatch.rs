@@ -5,17 +5,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
-use http::Response;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use telemetry::Metrics;
-use tower::Service;
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use crate::Peer;
 use crate::activity::Activity;
-use crate::body::Body;
-use crate::body::Sent;
+use crate::body::{Body, Sent};
 use crate::entry::Protocol;
 use crate::request::RequestBody;
 

@@ -17,13 +17,10 @@ mod socket;
 
 use std::net::SocketAddr;
 
-pub use bind::BindError;
-pub use bind::Server;
+pub use bind::{BindError, Server};
 pub use body::Body;
-pub use limits::Limits;
-pub use limits::raise_file_limit;
-pub use request::BodyError;
-pub use request::RequestBody;
+pub use limits::{Limits, raise_file_limit};
+pub use request::{BodyError, RequestBody};
 pub use serve::Drained;
 
 /// Any error that a response body can end with.

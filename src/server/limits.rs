@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use rustix::process::Resource;
-use rustix::process::Rlimit;
-use rustix::process::getrlimit;
-use rustix::process::setrlimit;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What a peer may cost. There is no limit on the length of a transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,22 +3,17 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::Body as _;
-use http_body::Frame;
-use http_body::SizeHint;
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use telemetry::Metrics;
-use tokio::time::Instant;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::BoxError;
-use crate::activity::Activity;
-use crate::activity::Running;
+use crate::activity::{Activity, Running};
 
 /// What a client sends. Reading it fails when the client is silent for [`crate::Limits::idle_timeout`] while someone reads; time
 /// in which nobody reads does not count.

@@ -3,9 +3,7 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
-use std::time::Instant;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Where time comes from. The rooms take `Arc<dyn Clock>`; only this file asks the operating system.
 pub trait Clock: Send + Sync + Debug {

@@ -8,10 +8,5 @@ mod clock;
 pub mod log;
 mod metrics;
 
-pub use clock::Clock;
-pub use clock::SystemClock;
-pub use metrics::CONTENT_TYPE;
-pub use metrics::CacheKind;
-pub use metrics::CacheResult;
-pub use metrics::FillOutcome;
-pub use metrics::Metrics;
+pub use clock::{Clock, SystemClock};
+pub use metrics::{CONTENT_TYPE, CacheKind, CacheResult, FillOutcome, Metrics};

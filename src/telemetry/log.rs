@@ -1,7 +1,6 @@
 //! Logs: one subscriber per process, to standard error.
 
-use std::io;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
@@ -59,8 +58,7 @@ where
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::io::Write;
-    use std::sync::Arc;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
 

@@ -9,8 +9,7 @@ mod serve;
 mod state;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use tokio::runtime;

@@ -2,12 +2,10 @@
 
 use std::process::Command;
 
-use crate::{
-    podman::configure,
-    skopeo,
-    stage::{Stage, THROUGH},
-    support::process::run,
-};
+use crate::podman::configure;
+use crate::skopeo;
+use crate::stage::{Stage, THROUGH};
+use crate::support::process::run;
 
 #[test]
 fn buildah_pushes_and_pulls_an_index() {

@@ -2,10 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::{
-    stage::{Stage, THROUGH},
-    support::process::{Daemon, output, run},
-};
+use crate::stage::{Stage, THROUGH};
+use crate::support::process::{Daemon, output, run};
 
 #[test]
 fn containerd_pushes_and_pulls_an_index() {

@@ -1,9 +1,8 @@
 //! crane pushes a layout as it is, and tells digests without pulling.
 
-use crate::{
-    stage::{Stage, THROUGH, first_digest},
-    support::{layout::Layout, process::run},
-};
+use crate::stage::{Stage, THROUGH, first_digest};
+use crate::support::layout::Layout;
+use crate::support::process::run;
 
 #[test]
 fn crane_pushes_and_pulls_an_index() {

@@ -2,11 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::{
-    skopeo,
-    stage::{Stage, THROUGH},
-    support::process::{Daemon, output, run},
-};
+use crate::skopeo;
+use crate::stage::{Stage, THROUGH};
+use crate::support::process::{Daemon, output, run};
 
 #[test]
 fn dockerd_pulls_an_index_and_pushes_one_platform() {

@@ -2,10 +2,8 @@
 
 use std::process::Command;
 
-use crate::{
-    stage::{Stage, THROUGH},
-    support::process::run,
-};
+use crate::stage::{Stage, THROUGH};
+use crate::support::process::run;
 
 #[test]
 fn podman_pushes_and_pulls_an_index() {

@@ -2,10 +2,8 @@
 
 use serde_json::Value;
 
-use crate::{
-    stage::{Stage, THROUGH, first_digest},
-    support::process::run,
-};
+use crate::stage::{Stage, THROUGH, first_digest};
+use crate::support::process::run;
 
 const TYPE: &str = "application/vnd.example.signature";
 

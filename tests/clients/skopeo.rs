@@ -1,9 +1,7 @@
 //! skopeo copies whole indexes, so the digest of the index must be the same on the way in and on the way out.
 
-use crate::{
-    stage::{Stage, THROUGH, first_digest},
-    support::process::run,
-};
+use crate::stage::{Stage, THROUGH, first_digest};
+use crate::support::process::run;
 
 #[test]
 fn skopeo_pushes_and_pulls_an_index() {

@@ -1,21 +1,15 @@
 //! What every client's test stands on: a namespace, an upstream registry that holds `library/busybox:1` and `team/app:1`, and the server.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{
-    netns::Netns,
-    support::{
-        layout::{Layout, sha256},
-        process::{Daemon, Place, free_port, run, tool},
-        server::Server,
-    },
-};
+use crate::netns::Netns;
+use crate::support::layout::{Layout, sha256};
+use crate::support::process::{Daemon, Place, free_port, run, tool};
+use crate::support::server::Server;
 
 /// The name of the upstream's image behind the server, by path.
 pub(crate) const THROUGH: &str = "docker.io/library/busybox";

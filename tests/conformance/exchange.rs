@@ -1,15 +1,14 @@
 //! Requests to a server in memory, and what the specification asks of every answer.
 
-use std::{cell::Cell, fmt::Write as _};
+use std::cell::Cell;
+use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256, Sha512};
 use tempfile::TempDir;
 
-use crate::support::{
-    layout::{INDEX, MANIFEST},
-    process::{Place, output, tool},
-    server::Server,
-};
+use crate::support::layout::{INDEX, MANIFEST};
+use crate::support::process::{Place, output, tool};
+use crate::support::server::Server;
 
 /// A server of the test's own.
 pub(crate) struct Registry {

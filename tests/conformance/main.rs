@@ -21,15 +21,14 @@ mod exchange;
 mod manifests;
 mod suite;
 
-use std::{path::Path, process::Command};
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::json;
 use suite::Suite;
-use support::{
-    layout::{INDEX, Layout, MANIFEST, sha256},
-    process::{Place, run, tool},
-    server::Server,
-};
+use support::layout::{INDEX, Layout, MANIFEST, sha256};
+use support::process::{Place, run, tool};
+use support::server::Server;
 use tempfile::TempDir;
 
 /// What the suite passes when it does all it can; fewer means that it stopped early.

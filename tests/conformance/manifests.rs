@@ -2,10 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    exchange::{ALGORITHMS, Registry, digest},
-    support::layout::{INDEX, MANIFEST},
-};
+use crate::exchange::{ALGORITHMS, Registry, digest};
+use crate::support::layout::{INDEX, MANIFEST};
 
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";

@@ -1,9 +1,7 @@
 //! Running the conformance suite's program and reading its verdict.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use crate::support::process::{Place, output};
 

@@ -43,7 +43,8 @@ impl Server {
         let mut log = BufReader::new(process.stderr.take().unwrap());
         let mut first = String::new();
         log.read_line(&mut first).unwrap();
-        let line: serde_json::Value = serde_json::from_str(&first).unwrap_or_else(|_| panic!("the server did not start: {first}"));
+        let line: serde_json::Value =
+            serde_json::from_str(&first).unwrap_or_else(|_| panic!("the server did not start: {first}"));
         let url = format!("http://{}", line["address"].as_str().unwrap());
         // The pipe must be emptied, or the server stops at a full one.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
@@ -85,7 +86,10 @@ fn digest(content: &[u8]) -> Digest {
 }
 
 fn assert_full(answer: &str) {
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("UNAVAILABLE") && answer.contains("the storage is full"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("UNAVAILABLE") && answer.contains("the storage is full"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]

@@ -69,7 +69,10 @@ fn clients(blocks: &[Block]) -> Vec<String> {
 /// Puts a client's files where they belong, starts its daemon, and runs its commands.
 fn run(stage: &mut Stage, client: &str, blocks: &[Block]) {
     let programs = PROGRAMS.iter().find(|(name, _)| *name == client).map_or([client].to_vec(), |(_, programs)| programs.to_vec());
-    programs.into_iter().for_each(|program| drop(tool(program)));
+    for program in programs {
+        // Fails with the program's name when it is not installed.
+        tool(program);
+    }
     let own: Vec<&Block> = blocks.iter().filter(|block| block.is_under("Clients") && block.is_under(client)).collect();
     own.iter().filter(|block| block.language == "toml").for_each(|block| stage.install(block));
     match client {

@@ -32,7 +32,7 @@ fn every_room_of_the_picture_is_one() {
     assert_eq!(rooms.len(), 7, "{rooms:?}");
     for room in rooms {
         let manifests = [root().join("src").join(&room), root().join(&room)].map(|folder| folder.join("Cargo.toml"));
-        let found = manifests.iter().filter_map(|path| std::fs::read_to_string(path).ok()).next();
+        let found = manifests.iter().find_map(|path| std::fs::read_to_string(path).ok());
         let manifest = found.unwrap_or_else(|| panic!("there is no room {room}"));
         assert!(manifest.contains(&format!("name = \"roadstead-{room}\"")), "{room}: {manifest}");
     }

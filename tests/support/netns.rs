@@ -1,10 +1,8 @@
 //! A network namespace in which only loopback is up: what runs inside can reach nothing else, whatever it falls back to.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::support::process::{Place, run, tool};
 

@@ -1,13 +1,11 @@
 //! Programs run by tests: found or named as missing, bounded in time, and ended by their process id when the test is over.
 
-use std::{
-    fs::File,
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    thread::sleep,
-    time::Duration,
-};
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 /// The seconds that a program may take before it is ended.
 const LIMIT: &str = "180";

@@ -1,6 +1,7 @@
 //! The server under test: the real binary, with a configuration file of its own, up before the test goes on.
 
-use std::{fmt::Write as _, path::Path};
+use std::fmt::Write as _;
+use std::path::Path;
 
 use super::process::{Daemon, Place, free_port};
 

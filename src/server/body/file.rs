@@ -4,12 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
@@ -82,8 +78,7 @@ impl FileBody {
     /// `None` if the read would wait for the disk.
     #[cfg(target_os = "linux")]
     fn read_in_place(&mut self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
-        use rustix::io::Errno;
-        use rustix::io::ReadWriteFlags;
+        use rustix::io::{Errno, ReadWriteFlags};
 
         if !self.in_place {
             return None;

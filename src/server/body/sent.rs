@@ -2,19 +2,14 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::Frame;
-use http_body::SizeHint;
+use http_body::{Frame, SizeHint};
 use telemetry::Metrics;
 
 use crate::BoxError;
-use crate::activity::Activity;
-use crate::activity::Ours;
-use crate::activity::Running;
+use crate::activity::{Activity, Ours, Running};
 use crate::body::Body;
 use crate::entry::Protocol;
 

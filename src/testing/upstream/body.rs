@@ -1,8 +1,7 @@
 //! Bodies as an upstream sends them on a bad day.
 
-use std::future;
-use std::io;
 use std::time::Duration;
+use std::{future, io};
 
 use bytes::Bytes;
 use futures_util::stream;

@@ -6,27 +6,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::Request;
-use http::Response;
-use roadstead_server::Body;
-use roadstead_server::BoxError;
-use roadstead_server::RequestBody;
+use http::{Request, Response};
+use roadstead_server::{Body, BoxError, RequestBody};
 use tempfile::tempfile;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::Running;
-use crate::harness::Tls;
-use crate::harness::get;
-use crate::harness::get2;
-use crate::harness::http1_over;
-use crate::harness::http2_over;
-use crate::harness::limits;
-use crate::harness::read;
-use crate::harness::soon;
-use crate::harness::start;
-use crate::harness::start_with;
-use crate::harness::until_closed;
+use crate::harness::{Running, Tls, get, get2, http1_over, http2_over, limits, read, soon, start, start_with, until_closed};
 
 const LENGTH: usize = 3 * 1024 * 1024 + 17;
 

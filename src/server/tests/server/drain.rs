@@ -4,32 +4,16 @@ use std::future::Ready;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream;
-use http::Request;
-use http::Response;
+use futures_util::{StreamExt, stream};
+use http::{Request, Response};
 use http_body_util::BodyExt;
-use roadstead_server::Body;
-use roadstead_server::BoxError;
-use roadstead_server::Drained;
-use roadstead_server::Limits;
-use roadstead_server::RequestBody;
+use roadstead_server::{Body, BoxError, Drained, Limits, RequestBody};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::harness::PATIENCE;
-use crate::harness::SHORT;
-use crate::harness::Tls;
-use crate::harness::get;
-use crate::harness::get2;
-use crate::harness::limits;
-use crate::harness::read;
-use crate::harness::soon;
-use crate::harness::start;
-use crate::harness::start_with;
-use crate::harness::until_closed;
+use crate::harness::{PATIENCE, SHORT, Tls, get, get2, limits, read, soon, start, start_with, until_closed};
 
 const ALL: Drained = Drained { finished: true, aborted_connections: 0 };
 

@@ -3,31 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream;
-use http::Request;
-use http::Response;
+use futures_util::{StreamExt, stream};
+use http::{Request, Response};
 use http_body_util::BodyExt;
-use roadstead_server::Body;
-use roadstead_server::BodyError;
-use roadstead_server::BoxError;
-use roadstead_server::Limits;
-use roadstead_server::RequestBody;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
+use roadstead_server::{Body, BodyError, BoxError, Limits, RequestBody};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use crate::harness::PATIENCE;
-use crate::harness::SHORT;
-use crate::harness::Tls;
-use crate::harness::get;
-use crate::harness::get2;
-use crate::harness::limits;
-use crate::harness::read;
-use crate::harness::soon;
-use crate::harness::start;
-use crate::harness::start_with;
-use crate::harness::until_closed;
+use crate::harness::{PATIENCE, SHORT, Tls, get, get2, limits, read, soon, start, start_with, until_closed};
 
 const HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
 

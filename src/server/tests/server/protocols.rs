@@ -1,29 +1,12 @@
 //! HTTP/1.1 and HTTP/2, plain and encrypted.
 
 use bytes::Bytes;
-use http::Request;
-use http::Response;
-use http::StatusCode;
-use http::Version;
-use http_body_util::BodyExt;
-use http_body_util::Full;
-use roadstead_server::BindError;
-use roadstead_server::Body;
-use roadstead_server::Limits;
-use roadstead_server::Peer;
-use roadstead_server::RequestBody;
-use roadstead_server::Server;
+use http::{Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt, Full};
+use roadstead_server::{BindError, Body, Limits, Peer, RequestBody, Server};
 use telemetry::Metrics;
 
-use crate::harness::Tls;
-use crate::harness::get;
-use crate::harness::get2;
-use crate::harness::http1_over;
-use crate::harness::http2_over;
-use crate::harness::limits;
-use crate::harness::read;
-use crate::harness::start;
-use crate::harness::start_with;
+use crate::harness::{Tls, get, get2, http1_over, http2_over, limits, read, start, start_with};
 
 /// Says what the server knew of the request.
 async fn describe(request: Request<RequestBody>) -> Response<Body> {
