@@ -67,6 +67,7 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
         readiness: readiness.clone(),
         metrics: metrics.clone(),
         clock: Arc::clone(&clock),
+        tasks: tasks.clone(),
         external_url: config.server.external_url.map(|url| url.as_str().trim_end_matches('/').to_owned()).unwrap_or_default(),
     });
     let upload_lifetime = config.storage.upload_lifetime;
@@ -121,7 +122,7 @@ async fn sweep(registry: &Registry, clock: &dyn Clock, lifetime: Duration) {
         match registry.expire_uploads(lifetime).await {
             Ok(0) => {}
             Ok(ended) => tracing::info!(ended, "upload sessions that nobody went on with were ended"),
-            Err(error) => tracing::error!(%error, "upload sessions could not be looked through"),
+            Err(error) => tracing::error!(error = %telemetry::chain(&error), "upload sessions could not be looked through"),
         }
         clock.sleep(SWEEP.min(lifetime)).await;
     }

@@ -116,18 +116,19 @@ impl proxy::Cache for RegistryCache {
         self.0.cached_tag(name, tag).await
     }
 
-    async fn keep_manifest(
-        &self,
-        name: &RepositoryName,
-        tag: Option<&Tag>,
-        manifest: &Manifest,
-        upstream: &str,
-    ) -> Result<(), Error> {
-        self.0.keep_manifest(name, tag, manifest, upstream).await
+    async fn keep_manifest(&self, name: &RepositoryName, manifest: &Manifest, upstream: &str) -> Result<(), Error> {
+        self.0.keep_manifest(name, manifest, upstream).await
     }
 
-    async fn confirm_tag(&self, name: &RepositoryName, tag: &Tag, digest: &Digest, upstream: &str) -> Result<(), Error> {
-        self.0.confirm_tag(name, tag, digest, upstream).await
+    async fn keep_tag(
+        &self,
+        name: &RepositoryName,
+        tag: &Tag,
+        digest: &Digest,
+        at: SystemTime,
+        upstream: &str,
+    ) -> Result<(), Error> {
+        self.0.keep_tag(name, tag, digest, at, upstream).await
     }
 
     async fn has_bytes(&self, digest: &Digest) -> Result<bool, Error> {

@@ -12,7 +12,7 @@ use object_store::memory::InMemory;
 use rustix::fs::{FlockOperation, flock};
 use telemetry::Clock;
 
-use crate::folder::Folder;
+use crate::folder::{Folder, FolderError};
 
 /// Where content rests: the value of `storage.url`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +82,18 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
+    /// The folder holds something else.
+    #[error(
+        "the folder {} is not empty and not a store of roadstead: {} is in it; set storage.url to an empty folder",
+        path.display(),
+        stranger.display()
+    )]
+    NotAStore {
+        /// The folder.
+        path: PathBuf,
+        /// Something in it.
+        stranger: PathBuf,
+    },
     /// What is there was written by another version.
     #[error("the store has layout {found:?}, this version reads layout {expected:?}; use the version of roadstead that wrote it")]
     Layout {
@@ -108,9 +120,12 @@ impl Backend {
         match location {
             Location::Memory => Ok(Self { objects: Arc::new(InMemory::new()), folder: None }),
             Location::Folder(path) => {
-                let folder = Folder::open(path, clock).map_err(|source| match source.kind() {
-                    io::ErrorKind::WouldBlock => OpenError::InUse { path: path.clone(), holder: holder(path) },
-                    _ => OpenError::NotWritable { path: path.clone(), source },
+                let folder = Folder::open(path, clock).map_err(|error| match error {
+                    FolderError::Stranger(stranger) => OpenError::NotAStore { path: path.clone(), stranger },
+                    FolderError::Io(source) if source.kind() == io::ErrorKind::WouldBlock => {
+                        OpenError::InUse { path: path.clone(), holder: holder(path) }
+                    }
+                    FolderError::Io(source) => OpenError::NotWritable { path: path.clone(), source },
                 })?;
                 Ok(Self { objects: Arc::new(folder.clone()), folder: Some(folder) })
             }

@@ -125,6 +125,8 @@ impl Store {
     }
 
     /// Ends the repository's right to the blob. `false` if it had none. The bytes stay until they are collected.
+    ///
+    /// Must run to its end: on a task that no client can cancel.
     pub async fn remove_member(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
         if !self.is_member(name, digest).await? {
             return Ok(false);
@@ -137,7 +139,7 @@ impl Store {
     /// The repositories that may serve the blob.
     pub async fn members(&self, digest: &Digest) -> Result<Vec<RepositoryName>, Error> {
         let names = self.objects.children(&keys::members(digest)).await?;
-        Ok(names.iter().filter_map(|name| keys::unflat(name)).collect())
+        Ok(names.iter().filter_map(|(name, _)| keys::unflat(name)).collect())
     }
 }
 

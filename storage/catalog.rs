@@ -21,6 +21,12 @@ pub struct RepositoryRecord {
     pub at: u64,
 }
 
+/// Milliseconds since 1970.
+pub(crate) fn millis(time: SystemTime) -> u64 {
+    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Seconds since 1970.
 pub(crate) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
@@ -47,7 +53,7 @@ impl Store {
     /// All repositories in byte order of their names.
     pub async fn repositories(&self) -> Result<Vec<RepositoryName>, Error> {
         let entries = self.objects.children(&keys::catalog()).await?;
-        let mut names: Vec<RepositoryName> = entries.iter().filter_map(|entry| keys::unflat(entry)).collect();
+        let mut names: Vec<RepositoryName> = entries.iter().filter_map(|(entry, _)| keys::unflat(entry)).collect();
         names.sort_unstable();
         Ok(names)
     }

@@ -4,6 +4,7 @@
 //! acknowledged; a delete likewise; [`PutMode::Update`]; temporary files in one place, so that a start can clear them; a lock,
 //! so that one server owns the folder and a mutex inside the process is enough to compare and swap.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -29,6 +30,24 @@ const TEMPORARY: &str = "tmp";
 /// Writers of one key exclude each other; keys share this many mutexes.
 const STRIPES: usize = 64;
 
+/// Directories that are remembered to be on disk; beyond that they are synced anew.
+const REMEMBERED_DIRECTORIES: usize = 100_000;
+
+/// Why a folder cannot be opened.
+#[derive(Debug)]
+pub(crate) enum FolderError {
+    /// It has something in it that is not a store's.
+    Stranger(PathBuf),
+    /// The file system says no.
+    Io(io::Error),
+}
+
+impl From<io::Error> for FolderError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
 /// A local folder as an object store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder(Arc<Inner>);
@@ -38,6 +57,8 @@ struct Inner {
     root: PathBuf,
     files: LocalFileSystem,
     stripes: Vec<Mutex<()>>,
+    /// Directories whose own entries are known to be on disk.
+    directories: Mutex<HashSet<PathBuf>>,
     /// Microseconds of the last modification time that was given out; see [`Inner::stamp`].
     last_stamp: AtomicU64,
     clock: Arc<dyn Clock>,
@@ -47,9 +68,21 @@ struct Inner {
 
 impl Folder {
     /// Opens the folder, makes it if need be, locks it and clears what a crash left unfinished.
-    pub(crate) fn open(root: &FsPath, clock: Arc<dyn Clock>) -> io::Result<Self> {
+    ///
+    /// Nothing is touched in a folder that has other things in it.
+    pub(crate) fn open(root: &FsPath, clock: Arc<dyn Clock>) -> Result<Self, FolderError> {
         fs::create_dir_all(root)?;
         let root = root.canonicalize()?;
+        if let Some(parent) = root.parent() {
+            match sync_directory(parent) {
+                // A parent that we may not read was not made by us, nor the folder in it.
+                Err(denied) if denied.kind() == io::ErrorKind::PermissionDenied => {}
+                synced => synced?,
+            }
+        }
+        if let Some(stranger) = stranger(&root)? {
+            return Err(FolderError::Stranger(stranger));
+        }
         let lock = crate::backend::lock(&root)?;
         let temporary = root.join(TEMPORARY);
         if temporary.exists() {
@@ -58,7 +91,8 @@ impl Folder {
         fs::create_dir(&temporary)?;
         let files = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
-        Ok(Self(Arc::new(Inner { root, files, stripes, last_stamp: AtomicU64::new(0), clock, _lock: lock })))
+        let directories = Mutex::new(HashSet::from([root.clone()]));
+        Ok(Self(Arc::new(Inner { root, files, stripes, directories, last_stamp: AtomicU64::new(0), clock, _lock: lock })))
     }
 
     /// A path for a file that [`Folder::adopt`] may take in later.
@@ -86,10 +120,15 @@ impl Folder {
     pub(crate) fn adopt(&self, from: &FsPath, file: &File, location: &Path) -> io::Result<()> {
         let target = self.path(location);
         let _guard = self.0.lock(location);
-        if target.exists() {
-            fs::remove_file(from)?;
-            // Its writer may have died between the rename and the sync of the directory.
-            return sync_directory(target.parent().unwrap_or(&self.0.root));
+        match fs::metadata(&target) {
+            Ok(there) if there.len() == file.metadata()?.len() => {
+                remove_if_there(from)?;
+                // Its writer may have died between the rename and the sync of the directory.
+                return self.0.sync_entry(&target);
+            }
+            Ok(there) => tracing::error!(key = %location, size_bytes = there.len(), "a damaged blob is replaced"),
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {}
+            Err(other) => return Err(other),
         }
         file.sync_all()?;
         self.0.place(from, &target)
@@ -128,7 +167,7 @@ impl Inner {
         let target = self.path(location);
         let temporary = self.temporary_path();
         let _guard = self.lock(location);
-        Self::check(location, &target, mode)?;
+        self.check(location, &target, mode)?;
         let written = self.write(&temporary, payload).and_then(|()| self.place(&temporary, &target));
         written.map_err(|source| {
             // What is left is cleared at the next start; the first failure is what matters.
@@ -137,9 +176,11 @@ impl Inner {
         })
     }
 
-    fn check(location: &Path, target: &FsPath, mode: &PutMode) -> Result<()> {
+    fn check(&self, location: &Path, target: &FsPath, mode: &PutMode) -> Result<()> {
         match mode {
             PutMode::Create if target.exists() => {
+                // Whoever made it may have died before the sync, and "it exists" is as good as "written" to many callers.
+                self.sync_entry(target).map_err(generic)?;
                 Err(Error::AlreadyExists { path: location.to_string(), source: "the object exists".into() })
             }
             PutMode::Create | PutMode::Overwrite => Ok(()),
@@ -159,17 +200,41 @@ impl Inner {
         file.sync_all()
     }
 
-    /// Renames a synced file into place and syncs its directory, making the directories that are missing.
+    /// Renames a synced file into place and syncs its directory, and before that the directories that lead to it.
     fn place(&self, from: &FsPath, target: &FsPath) -> io::Result<()> {
         let directory = target.parent().unwrap_or(&self.root);
-        match fs::rename(from, target) {
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
-                create_directories(directory)?;
-                fs::rename(from, target)?;
-            }
-            other => other?,
-        }
+        self.ensure_directory(directory)?;
+        fs::rename(from, target)?;
         sync_directory(directory)
+    }
+
+    /// Makes sure that a file that is there stays there: its entry, and the entries of the directories that lead to it.
+    fn sync_entry(&self, target: &FsPath) -> io::Result<()> {
+        let directory = target.parent().unwrap_or(&self.root);
+        self.ensure_directory(directory)?;
+        sync_directory(directory)
+    }
+
+    /// Makes a directory and its parents unless they are there, each synced into its parent, once in the life of this process: one
+    /// that is there may have been made a moment ago by a writer that has not synced it yet.
+    fn ensure_directory(&self, directory: &FsPath) -> io::Result<()> {
+        if self.directories.lock().unwrap_or_else(PoisonError::into_inner).contains(directory) {
+            return Ok(());
+        }
+        let Some(parent) = directory.parent() else { return Ok(()) };
+        self.ensure_directory(parent)?;
+        match fs::create_dir(directory) {
+            Err(exists) if exists.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
+        sync_directory(parent)?;
+        let mut known = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED_DIRECTORIES {
+            known.clear();
+            known.insert(self.root.clone());
+        }
+        known.insert(directory.to_owned());
+        Ok(())
     }
 
     fn delete(&self, location: &Path) -> Result<()> {
@@ -183,17 +248,27 @@ impl Inner {
     }
 }
 
-/// Makes a directory and its parents, each one synced into its own parent.
-fn create_directories(directory: &FsPath) -> io::Result<()> {
-    let Some(parent) = directory.parent() else { return Ok(()) };
-    match fs::create_dir(directory) {
-        Ok(()) => sync_directory(parent),
-        Err(exists) if exists.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
-            create_directories(parent)?;
-            create_directories(directory)
+/// Something in the folder that says that it is not a store's: it is not empty and has no layout.
+fn stranger(root: &FsPath) -> io::Result<Option<PathBuf>> {
+    if root.join("layout").exists() {
+        return Ok(None);
+    }
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        // What a start leaves that ended before it wrote the layout, and what file systems put at their top.
+        let ours = name == "lock" || name == "lost+found" || (name == TEMPORARY && fs::read_dir(entry.path())?.next().is_none());
+        if !ours {
+            return Ok(Some(entry.path()));
         }
-        Err(other) => Err(other),
+    }
+    Ok(None)
+}
+
+fn remove_if_there(path: &FsPath) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 

@@ -3,7 +3,6 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt};
 use oci::{Algorithm, Annotations, Descriptor, Digest, RepositoryName};
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +10,6 @@ use crate::catalog::seconds;
 use crate::error::Error;
 use crate::keys;
 use crate::store::Store;
-
-/// Records read at the same time while a listing is put together.
-const CONCURRENT_READS: usize = 16;
 
 /// A manifest that a repository has. Its bytes are the blob of the same digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +38,16 @@ impl ManifestRecord {
         Self { media_type, size, subject: None, artifact_type: None, annotations: None, pushed_at: seconds(now) }
     }
 
-    fn descriptor(self, digest: Digest) -> Descriptor {
+    /// Bytes that it takes in memory, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let annotations = self.annotations.iter().flatten().map(|(key, value)| key.len() + value.len() + 64).sum::<usize>();
+        512 + annotations
+    }
+
+    /// How the manifest is listed under its subject.
+    #[must_use]
+    pub fn descriptor(self, digest: Digest) -> Descriptor {
         Descriptor {
             media_type: self.media_type,
             digest,
@@ -64,7 +69,7 @@ impl Store {
     /// Enters a manifest, whose bytes are here, into a repository and lists it under its subject.
     ///
     /// The entry under the subject comes first and counts only with the record, so that no crash leaves a manifest that is there
-    /// but not listed.
+    /// but not listed. Must run to its end: on a task that no client can cancel.
     pub async fn put_manifest(&self, name: &RepositoryName, digest: &Digest, record: &ManifestRecord) -> Result<(), Error> {
         if let Some(subject) = &record.subject {
             self.objects.create(&keys::referrer(name, subject, digest), Bytes::new()).await?;
@@ -74,14 +79,16 @@ impl Store {
         written
     }
 
-    /// Takes a manifest out of a repository, and out of the listing of its subject. `false` if it was not there.
+    /// Takes a manifest out of a repository. `false` if it was not there.
+    ///
+    /// Its entry under a subject stays and counts no more: to remove it could take it from a push of the same manifest that comes
+    /// meanwhile. Must run to its end: on a task that no client can cancel.
     pub async fn remove_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
-        let Some(record) = self.manifest(name, digest).await? else { return Ok(false) };
+        if self.manifest(name, digest).await?.is_none() {
+            return Ok(false);
+        }
         let removed = self.objects.delete(&keys::manifest(name, digest)).await;
         self.caches.manifests.forget(&(name.clone(), digest.clone()));
-        if let Some(subject) = &record.subject {
-            self.objects.delete(&keys::referrer(name, subject, digest)).await?;
-        }
         removed.map(|()| true)
     }
 
@@ -90,22 +97,14 @@ impl Store {
         let mut digests = Vec::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let names = self.objects.children(&keys::manifests(name, algorithm)).await?;
-            digests.extend(names.iter().filter_map(|hex| Digest::from_hex(algorithm, hex).ok()));
+            digests.extend(names.iter().filter_map(|(hex, _)| Digest::from_hex(algorithm, hex).ok()));
         }
         Ok(digests)
     }
 
-    /// What refers to a subject, in order of the digests.
-    pub async fn referrers(&self, name: &RepositoryName, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+    /// Digests of what was ever pushed with this subject, in order; some may be gone.
+    pub async fn referrers(&self, name: &RepositoryName, subject: &Digest) -> Result<Vec<Digest>, Error> {
         let entries = self.objects.children(&keys::referrers(name, subject)).await?;
-        let digests = entries.iter().filter_map(|entry| Digest::parse(entry).ok());
-        let reads = digests.map(|digest| async move {
-            let record = self.manifest(name, &digest).await?;
-            Ok::<_, Error>(record.map(|record| record.descriptor(digest)))
-        });
-        // Collected first: a lazy map over borrowed state keeps the future from being sent between threads.
-        let reads: Vec<_> = reads.collect();
-        let found: Vec<Option<Descriptor>> = futures_util::stream::iter(reads).buffered(CONCURRENT_READS).try_collect().await?;
-        Ok(found.into_iter().flatten().collect())
+        Ok(entries.iter().filter_map(|(entry, _)| Digest::parse(entry).ok()).collect())
     }
 }

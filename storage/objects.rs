@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::path::Path;
@@ -13,7 +14,11 @@ use telemetry::{Clock, Metrics};
 use crate::error::Error;
 
 /// How often a pointer is read again when another writer was faster.
-const SWAP_ATTEMPTS: usize = 32;
+const SWAP_ATTEMPTS: u32 = 32;
+/// What is waited before that; longer each time.
+const PAUSE: Duration = Duration::from_millis(2);
+/// Writers of pointers share this many turns.
+const TURNS: usize = 64;
 
 /// The object store with what every call needs around it.
 #[derive(Clone, Debug)]
@@ -21,9 +26,26 @@ pub(crate) struct Objects {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
+    turns: Arc<Turns>,
+}
+
+/// Who in this process may change a pointer now.
+#[derive(Debug)]
+struct Turns(Vec<tokio::sync::Mutex<()>>);
+
+impl Turns {
+    fn of(&self, key: &Path) -> &tokio::sync::Mutex<()> {
+        let hash = key.as_ref().bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte)));
+        &self.0[hash % TURNS]
+    }
 }
 
 impl Objects {
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+        let turns = (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect();
+        Self { store, clock, metrics, turns: Arc::new(Turns(turns)) }
+    }
+
     async fn timed<T>(
         &self,
         operation: &'static str,
@@ -100,41 +122,45 @@ impl Objects {
         self.put(key, encode(key, value)?).await
     }
 
-    /// Changes a JSON pointer by compare-and-swap: `change` sees what is there and says what shall be. It is asked again when
-    /// another writer was faster.
-    pub(crate) async fn update<T, F>(&self, key: &Path, mut change: F) -> Result<(), Error>
+    /// Changes a JSON pointer by compare-and-swap: `change` sees what is there and says what shall be, or that it shall stay. It is
+    /// asked again when another writer was faster. Tells whether anything was written.
+    ///
+    /// Writers of one process take turns, so that only other processes can be faster.
+    pub(crate) async fn update<T, F>(&self, key: &Path, mut change: F) -> Result<bool, Error>
     where
         T: Serialize + DeserializeOwned,
-        F: FnMut(Option<T>) -> T,
+        F: FnMut(Option<T>) -> Option<T>,
     {
-        for _ in 0..SWAP_ATTEMPTS {
+        let _turn = self.turns.of(key).lock().await;
+        for attempt in 0..SWAP_ATTEMPTS {
             let current = self.read(key).await?;
             let (value, mode) = match current {
                 Some((bytes, version)) => (Some(parse(key, &bytes)?), PutMode::Update(version)),
                 None => (None, PutMode::Create),
             };
-            let wanted = change(value);
+            let Some(wanted) = change(value) else { return Ok(false) };
             let call = self.store.put_opts(key, encode(key, &wanted)?.into(), mode.into());
             match self.timed("swap", call).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(true),
                 // Gone, or there, or changed since it was read: look again.
                 Err(
                     object_store::Error::AlreadyExists { .. }
                     | object_store::Error::Precondition { .. }
                     | object_store::Error::NotFound { .. },
-                ) => {}
+                ) => self.clock.sleep(PAUSE * attempt).await,
                 Err(source) => return Err(Error::backend(key, source)),
             }
         }
         Err(Error::Contended { key: key.to_string() })
     }
 
-    /// Last path segments of the objects right under `prefix`, sorted.
-    pub(crate) async fn children(&self, prefix: &Path) -> Result<Vec<String>, Error> {
+    /// Last path segments and sizes of the objects right under `prefix`, sorted.
+    pub(crate) async fn children(&self, prefix: &Path) -> Result<Vec<(String, u64)>, Error> {
         let listed = self.timed("list", self.store.list_with_delimiter(Some(prefix))).await;
         let listed = listed.map_err(|source| Error::backend(prefix, source))?;
-        let mut names: Vec<String> =
-            listed.objects.iter().filter_map(|object| object.location.filename().map(str::to_owned)).collect();
+        let entries = listed.objects.iter();
+        let mut names: Vec<(String, u64)> =
+            entries.filter_map(|object| object.location.filename().map(|name| (name.to_owned(), object.size))).collect();
         names.sort_unstable();
         Ok(names)
     }

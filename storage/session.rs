@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -25,7 +25,11 @@ const PART: usize = 5 * 1024 * 1024;
 
 /// The sessions that this process has touched.
 #[derive(Default)]
-pub(crate) struct Sessions(Mutex<HashMap<Uuid, Arc<Live>>>);
+pub(crate) struct Sessions {
+    live: Mutex<HashMap<Uuid, Arc<Live>>>,
+    /// Held while sessions of another process are taken up, which may read all of their bytes.
+    pub(crate) resuming: [tokio::sync::Mutex<()>; 16],
+}
 
 /// A session in memory. What is asked without waiting for a running request stands outside the lock.
 pub(crate) struct Live {
@@ -62,21 +66,21 @@ pub(crate) struct Record {
 
 impl Sessions {
     pub(crate) fn find(&self, id: Uuid) -> Option<Arc<Live>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).map(Arc::clone)
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).get(&id).map(Arc::clone)
     }
 
     /// Enters a session; if another request was faster, its entry wins.
     pub(crate) fn enter(&self, id: Uuid, live: Live) -> Arc<Live> {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(sessions.entry(id).or_insert_with(|| Arc::new(live)))
     }
 
     pub(crate) fn leave(&self, id: Uuid) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 
@@ -90,18 +94,12 @@ impl Live {
         }
     }
 
-    pub(crate) fn record(&self, state: &State) -> Record {
+    pub(crate) fn record(repository: &RepositoryName, state: &State, touched: u64) -> Record {
         let parts = match &state.data {
             Data::File { .. } => Vec::new(),
             Data::Parts { stored, .. } => stored.clone(),
         };
-        Record {
-            repository: self.repository.clone(),
-            size: state.size,
-            hash: state.hasher.state(),
-            parts,
-            touched: self.touched.load(Ordering::Relaxed),
-        }
+        Record { repository: repository.clone(), size: state.size, hash: state.hasher.state(), parts, touched }
     }
 }
 
@@ -119,7 +117,7 @@ impl State {
     pub(crate) async fn append(&mut self, store: &Store, id: Uuid, bytes: &[u8]) -> Result<(), Error> {
         match &mut self.data {
             Data::File { folder, file } => {
-                let file = open_data(folder, file, id)?;
+                let file = open_data(folder, file, id, self.size)?;
                 // At the offset where the hash is: what a failed write left there is written over.
                 file.write_all_at(bytes, self.size).map_err(Error::file("writing an upload"))?;
             }
@@ -169,8 +167,11 @@ impl State {
         match &mut state.data {
             Data::Parts { stored, .. } => *stored = record.parts,
             Data::File { folder, file } => {
-                let opened = open_data(folder, file, id)?;
                 let size = record.size;
+                let opened = match open_data(folder, file, id, size) {
+                    Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                    opened => opened?,
+                };
                 let work = tokio::task::spawn_blocking(move || {
                     let found = hash_file(&opened, hasher.algorithm(), size)?;
                     opened.set_len(size)?;
@@ -188,12 +189,14 @@ impl State {
     }
 }
 
-pub(crate) fn open_data(folder: &Folder, file: &mut Option<Arc<File>>, id: Uuid) -> Result<Arc<File>, Error> {
+/// The file with the bytes of a session, of which `size` have been written. Made only for the first of them: one that is missing
+/// later was taken away, and must not be taken for an empty one.
+pub(crate) fn open_data(folder: &Folder, file: &mut Option<Arc<File>>, id: Uuid, size: u64) -> Result<Arc<File>, Error> {
     if let Some(file) = file {
         return Ok(Arc::clone(file));
     }
     let path = folder.path(&keys::upload_data(id));
-    let opened = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    let opened = File::options().read(true).write(true).create(size == 0).truncate(false).open(path);
     let opened = Arc::new(opened.map_err(Error::file("opening an upload"))?);
     *file = Some(Arc::clone(&opened));
     Ok(opened)

@@ -40,8 +40,13 @@ struct TemporaryPath(PathBuf);
 
 impl Drop for TemporaryPath {
     fn drop(&mut self) {
-        // Absent after it was adopted; what cannot be removed is cleared at the next start.
-        let _ = std::fs::remove_file(&self.0);
+        // Absent after it was adopted; what cannot be removed is cleared at the next start. A large file takes its time to go.
+        let path = std::mem::take(&mut self.0);
+        let remove = move || drop(std::fs::remove_file(path));
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
+        }
     }
 }
 

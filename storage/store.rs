@@ -18,7 +18,7 @@ use crate::tags::TagRecord;
 
 /// The version of the layout that this code reads and writes.
 const LAYOUT: &str = "1";
-/// Bytes of manifests kept in memory.
+/// Bytes kept in memory of manifests, and of what is known of them.
 const BYTES_CAPACITY: u64 = 32 * 1024 * 1024;
 /// Entries of each of the other caches.
 const ENTRIES: u64 = 10_000;
@@ -45,7 +45,9 @@ impl Caches {
     fn new() -> Self {
         Self {
             bytes: ExactCache::new(BYTES_CAPACITY, |_, bytes: &Bytes| u32::try_from(bytes.len() + 256).unwrap_or(u32::MAX)),
-            manifests: ExactCache::new(ENTRIES, |_, _| 1),
+            manifests: ExactCache::new(BYTES_CAPACITY, |_, record: &ManifestRecord| {
+                u32::try_from(record.weight()).unwrap_or(u32::MAX)
+            }),
             tags: ExactCache::new(ENTRIES, |_, _| 1),
             members: ExactCache::new(ENTRIES, |_, ()| 1),
             repositories: ExactCache::new(ENTRIES, |_, _| 1),
@@ -59,7 +61,7 @@ impl Store {
     /// A folder is locked for this process and cleared of temporary files. The error says what to do.
     pub async fn open(location: &Location, clock: Arc<dyn Clock>, metrics: Metrics) -> Result<Self, OpenError> {
         let backend = Backend::open(location, Arc::clone(&clock))?;
-        let objects = Objects { store: Arc::clone(&backend.objects), clock, metrics };
+        let objects = Objects::new(Arc::clone(&backend.objects), clock, metrics);
         let store = Self { objects, backend, caches: Arc::new(Caches::new()), sessions: Arc::new(Sessions::default()) };
         store.check_layout().await?;
         Ok(store)

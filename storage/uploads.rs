@@ -47,7 +47,7 @@ pub struct Upload {
     mark: (u64, Hasher),
 }
 
-/// Why an upload did not become a blob. The session is gone in every case but `Store`.
+/// Why an upload did not become a blob. The session is gone.
 #[derive(Debug, thiserror::Error)]
 pub enum FinishError {
     /// The bytes have another digest.
@@ -66,11 +66,10 @@ impl Store {
     pub async fn start_upload(&self, repository: &RepositoryName, algorithm: Algorithm) -> Result<UploadId, Error> {
         let id = UploadId(Uuid::new_v4());
         let state = State::new(self, Hasher::new(algorithm));
-        let live = Live::new(repository.clone(), state, seconds(self.objects.clock.now()));
-        let live = self.sessions.enter(id.0, live);
-        let state = live.state.lock().await;
-        self.save_session(id, &live.record(&state)).await?;
-        drop(state);
+        let record = Live::record(repository, &state, seconds(self.objects.clock.now()));
+        // First at rest: a session that could not be stored takes no place among the open ones.
+        self.save_session(id, &record).await?;
+        self.sessions.enter(id.0, Live::new(repository.clone(), state, record.touched));
         Ok(id)
     }
 
@@ -85,6 +84,7 @@ impl Store {
         if state.ended {
             return Ok(None);
         }
+        live.touched.store(seconds(self.objects.clock.now()), Ordering::Relaxed);
         state.flush(self, id.0).await?;
         let mark = (state.size, state.hasher.clone());
         Ok(Some(Upload { store: self.clone(), id, live, state, mark }))
@@ -102,33 +102,58 @@ impl Store {
         self.sessions.count()
     }
 
-    /// Ends the sessions that no request has touched for `lifetime`. Gives how many.
+    /// Ends the sessions that no request has touched for `lifetime`, but none that a request is working on. Gives how many.
     pub async fn expire_uploads(&self, lifetime: Duration) -> Result<usize, Error> {
         let oldest = seconds(self.objects.clock.now()).saturating_sub(lifetime.as_secs());
         let mut ended = 0;
         for name in self.objects.folders(&keys::uploads()).await? {
             let Ok(id) = name.parse::<UploadId>() else { continue };
-            let touched = match self.sessions.find(id.0) {
-                Some(live) => live.touched.load(Ordering::Relaxed),
-                None => {
-                    self.objects.read_json::<Record>(&keys::session(id.0)).await.ok().flatten().map_or(0, |record| record.touched)
-                }
-            };
-            if touched <= oldest {
-                self.remove_session(id).await?;
-                ended += 1;
+            match self.expire_upload(id, oldest).await {
+                Ok(true) => ended += 1,
+                Ok(false) => {}
+                // One that cannot be read or removed now is looked at again, and must not keep the others.
+                Err(error) => tracing::warn!(upload = %id, error = %telemetry::chain(&error), "an upload could not be looked at"),
             }
         }
         Ok(ended)
     }
 
+    async fn expire_upload(&self, id: UploadId, oldest: u64) -> Result<bool, Error> {
+        if let Some(live) = self.sessions.find(id.0) {
+            let Ok(mut state) = Arc::clone(&live.state).try_lock_owned() else { return Ok(false) };
+            if live.touched.load(Ordering::Relaxed) > oldest {
+                return Ok(false);
+            }
+            state.ended = true;
+            self.remove_session(id).await?;
+            return Ok(true);
+        }
+        let touched = match self.objects.read_json::<Record>(&keys::session(id.0)).await {
+            Ok(record) => record.map_or(0, |record| record.touched),
+            Err(Error::Corrupt { .. }) => 0,
+            Err(other) => return Err(other),
+        };
+        if touched > oldest {
+            return Ok(false);
+        }
+        self.remove_session(id).await?;
+        Ok(true)
+    }
+
     async fn live_session(&self, repository: &RepositoryName, id: UploadId) -> Result<Option<Arc<Live>>, Error> {
         let live = match self.sessions.find(id.0) {
             Some(live) => live,
-            None => match self.load_session(id).await? {
-                Some(live) => self.sessions.enter(id.0, live),
-                None => return Ok(None),
-            },
+            None => {
+                // One at a time, so that a client that asks again and again does not have the bytes read as often.
+                let _turn = self.sessions.resuming[usize::from(id.0.as_bytes()[0]) % self.sessions.resuming.len()].lock().await;
+                match self.sessions.find(id.0) {
+                    Some(live) => live,
+                    None => match self.load_session(id).await? {
+                        Some(live) => self.sessions.enter(id.0, live),
+                        None => return Ok(None),
+                    },
+                }
+            }
         };
         Ok((live.repository == *repository).then_some(live))
     }
@@ -152,16 +177,23 @@ impl Store {
     }
 
     async fn remove_session(&self, id: UploadId) -> Result<(), Error> {
-        self.sessions.leave(id.0);
         if let Some(folder) = &self.backend.folder {
-            return match std::fs::remove_dir_all(folder.path(&keys::upload(id.0))) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::file("removing an upload")(source)),
-                _ => Ok(()),
-            };
+            let path = folder.path(&keys::upload(id.0));
+            // Many gigabytes take their time to go.
+            let work = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(path)).await;
+            match work.map_err(std::io::Error::other).and_then(|removed| removed) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::file("removing an upload")(source));
+                }
+                _ => {}
+            }
+        } else {
+            for (part, _) in self.objects.children(&keys::upload(id.0)).await? {
+                self.objects.delete(&keys::upload(id.0).join(part)).await?;
+            }
         }
-        for part in self.objects.children(&keys::upload(id.0)).await? {
-            self.objects.delete(&keys::upload(id.0).join(part)).await?;
-        }
+        // Last: as long as something of it is at rest, another request could take it up again.
+        self.sessions.leave(id.0);
         Ok(())
     }
 }
@@ -192,27 +224,30 @@ impl Upload {
     pub async fn save(mut self) -> Result<u64, Error> {
         self.state.flush(&self.store, self.id.0).await?;
         self.live.touched.store(seconds(self.store.objects.clock.now()), Ordering::Relaxed);
-        self.store.save_session(self.id, &self.live.record(&self.state)).await?;
+        let touched = self.live.touched.load(Ordering::Relaxed);
+        self.store.save_session(self.id, &Live::record(&self.live.repository, &self.state, touched)).await?;
+        if let Data::File { file, .. } = &mut self.state.data {
+            // An idle session holds no descriptor.
+            *file = None;
+        }
         Ok(self.state.size)
     }
 
-    /// Verifies what was received and makes it the blob `digest`, durably; the session ends. Gives the size.
+    /// Verifies what was received and makes it the blob `digest`, durably. Gives the size. The session ends, also when that fails: its
+    /// file may be the blob's already.
+    ///
+    /// Must run to its end: on a task that no client can cancel.
     pub async fn finish(mut self, digest: &Digest) -> Result<u64, FinishError> {
         self.state.flush(&self.store, self.id.0).await?;
         let size = self.state.size;
+        self.state.ended = true;
         let kept = match &self.state.data {
             Data::File { .. } => self.keep_file(digest).await,
             Data::Parts { stored, .. } => self.keep_parts(stored.clone(), digest).await,
         };
-        match kept {
-            Ok(()) => {}
-            Err(FinishError::Store(error)) => return Err(FinishError::Store(error)),
-            Err(mismatch) => {
-                self.end().await?;
-                return Err(mismatch);
-            }
-        }
-        self.end().await?;
+        let ended = self.end().await;
+        kept?;
+        ended?;
         Ok(size)
     }
 
@@ -231,7 +266,10 @@ impl Upload {
         let hasher = self.state.hasher.clone();
         let Data::File { folder, file } = &mut self.state.data else { return Ok(()) };
         let path = folder.path(&keys::upload_data(self.id.0));
-        let file = open_data(folder, file, self.id.0)?;
+        let opened = open_data(folder, file, self.id.0, size)?;
+        // From here on the file may be a blob, which no session writes to.
+        *file = None;
+        let file = opened;
         let actual = if hasher.algorithm() == digest.algorithm() {
             hasher.finish()
         } else {

@@ -1,7 +1,5 @@
 //! Errors meet HTTP here and nowhere else: statuses, the JSON body, and the one log entry of a failure.
 
-use std::error::Error as StdError;
-
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
@@ -31,6 +29,7 @@ fn status(error: &Error) -> StatusCode {
         Error::Unsupported { .. } => StatusCode::METHOD_NOT_ALLOWED,
         Error::TimedOut { .. } => StatusCode::REQUEST_TIMEOUT,
         Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::TooManyTags { .. } => StatusCode::URI_TOO_LONG,
         Error::RangeNotSatisfiable { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
         Error::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -43,7 +42,7 @@ fn status(error: &Error) -> StatusCode {
 pub(crate) fn response(error: &Error, request_id: &str) -> Response<Body> {
     let status = status(error);
     if status.is_server_error() {
-        tracing::error!(request_id, status = status.as_u16(), error = %chain(error), "a request failed");
+        tracing::error!(request_id, status = status.as_u16(), error = %telemetry::chain(error), "a request failed");
     }
     let message = match error {
         Error::Internal { .. } => format!("internal error; the log has the cause under request {request_id}"),
@@ -79,16 +78,4 @@ fn json_error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text
 }

@@ -24,7 +24,7 @@ impl Api {
     ) -> Result<Response<Body>, Error> {
         self.parts().names.check_push(name)?;
         if tags.len() > MAX_TAGS {
-            return Ok(respond::empty(StatusCode::URI_TOO_LONG));
+            return Err(Error::TooManyTags { limit: MAX_TAGS });
         }
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let bytes = body::collect(request, self.parts().registry.limits().manifest_size).await?;

@@ -185,6 +185,31 @@ impl Route {
         }
     }
 
+    /// Does it change what is stored?
+    pub(crate) fn is_change(&self) -> bool {
+        match self {
+            Self::PushManifest { .. }
+            | Self::DeleteManifest { .. }
+            | Self::DeleteBlob { .. }
+            | Self::StartUpload { .. }
+            | Self::PushBlob { .. }
+            | Self::MountBlob { .. }
+            | Self::AppendUpload { .. }
+            | Self::FinishUpload { .. }
+            | Self::CancelUpload { .. } => true,
+            Self::Live
+            | Self::Ready
+            | Self::Metrics
+            | Self::Version
+            | Self::Catalog { .. }
+            | Self::Tags { .. }
+            | Self::Referrers { .. }
+            | Self::PullManifest { .. }
+            | Self::PullBlob { .. }
+            | Self::UploadStatus { .. } => false,
+        }
+    }
+
     /// The source of a route that reads a repository and so may mean a cached one.
     pub(crate) fn source_mut(&mut self) -> Option<&mut Source> {
         match self {

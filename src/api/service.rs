@@ -14,6 +14,7 @@ use oci::{Discover, Error, Pull};
 use registry::Registry;
 use server::{Body, Peer, RequestBody};
 use telemetry::{Clock, Metrics};
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::guard::Guard;
@@ -57,6 +58,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Where changes run that must come to their end; a stop waits for them.
+    pub tasks: TaskTracker,
     /// What `Location` and `Link` begin with: the URL that clients use, without a slash at its end; empty for relative ones.
     pub external_url: String,
 }
@@ -132,11 +135,29 @@ impl Api {
             namespace = resolved.namespace;
         }
         self.0.guard.check(&route)?;
-        let mut response = Box::pin(self.dispatch(route, headers, body, request_id)).await?;
+        let mut response = if route.is_change() {
+            self.dispatch_to_the_end(route, headers.clone(), body, request_id.to_owned()).await?
+        } else {
+            Box::pin(self.dispatch(route, headers, body, request_id)).await?
+        };
         if let Some(namespace) = namespace {
             respond::set(&mut response, respond::NAMESPACE, namespace);
         }
         Ok(response)
+    }
+
+    /// Runs a change on a task of its own. A client that leaves drops the future that answers it; what it has begun to change must
+    /// come to its end all the same, or the store and what is remembered of it would part.
+    async fn dispatch_to_the_end(
+        &self,
+        route: Route,
+        headers: HeaderMap,
+        body: RequestBody,
+        request_id: String,
+    ) -> Result<Response<Body>, Error> {
+        let api = self.clone();
+        let change = self.0.tasks.spawn(async move { api.dispatch(route, &headers, body, &request_id).await });
+        change.await.map_err(|cause| Error::internal("answering a request", cause))?
     }
 
     async fn dispatch(

@@ -106,6 +106,12 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
+    /// More tags in one push than the server sets: 414. [distribution-spec, Pushing Manifests with tags]
+    #[error("too many tags: at most {limit} can be set at once")]
+    TooManyTags {
+        /// The limit.
+        limit: usize,
+    },
     /// A range, or a chunk, that does not fit what is there: 416.
     #[error("range not satisfiable: {size} bytes are there")]
     RangeNotSatisfiable {
@@ -166,7 +172,7 @@ impl Error {
             Self::BlobUploadUnknown { .. } => "BLOB_UPLOAD_UNKNOWN",
             Self::DigestInvalid { .. } => "DIGEST_INVALID",
             Self::ManifestBlobUnknown { .. } => "MANIFEST_BLOB_UNKNOWN",
-            Self::ManifestInvalid { .. } | Self::TagInvalid { .. } => "MANIFEST_INVALID",
+            Self::ManifestInvalid { .. } | Self::TagInvalid { .. } | Self::TooManyTags { .. } => "MANIFEST_INVALID",
             Self::ManifestUnknown { .. } => "MANIFEST_UNKNOWN",
             Self::NameInvalid { .. } => "NAME_INVALID",
             Self::NameUnknown { .. } => "NAME_UNKNOWN",

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use oci::{Blob, BlobStat, Content, Digest, Error, RepositoryName};
 use telemetry::{CacheKind, CacheResult};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::fill::{Fill, FillReader, Progress};
 use crate::flight::copy;
@@ -17,18 +17,41 @@ const ATTEMPTS: usize = 4;
 
 type Key = (RepositoryName, Digest);
 
+/// Fills that run at the same time. More would only share the same line, and each takes a file and its space on disk.
+const PLACES: usize = 64;
+
 /// The fills that run.
-#[derive(Default)]
-pub(crate) struct Fills(Mutex<HashMap<Key, watch::Receiver<Progress>>>);
+pub(crate) struct Fills {
+    running: Mutex<HashMap<Key, watch::Receiver<Progress>>>,
+    places: Arc<Semaphore>,
+}
+
+/// A fill's place among the running ones, given back when dropped.
+struct Entered {
+    this: PullThrough,
+    key: Key,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.this.0.fills.leave(&self.key);
+    }
+}
+
+impl Default for Fills {
+    fn default() -> Self {
+        Self { running: Mutex::default(), places: Arc::new(Semaphore::new(PLACES)) }
+    }
+}
 
 impl Fills {
     fn running(&self, key: &Key) -> Option<watch::Receiver<Progress>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     /// The running fill, or a place for a new one.
     fn enter(&self, key: &Key) -> (watch::Receiver<Progress>, Option<watch::Sender<Progress>>) {
-        let mut fills = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fills = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(progress) = fills.get(key) {
             return (progress.clone(), None);
         }
@@ -38,8 +61,13 @@ impl Fills {
     }
 
     fn leave(&self, key: &Key) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
+}
+
+/// Can a reader be told anything? Of nothing at all the end is seen with the beginning, so it must be right first.
+fn has_begun(progress: &Progress) -> bool {
+    !matches!(progress, Progress::Asking | Progress::Running { size: Some(0), .. })
 }
 
 impl PullThrough {
@@ -59,8 +87,7 @@ impl PullThrough {
                     None => self.fill(Arc::clone(&upstream), &key, theirs.clone()),
                 },
             };
-            let begun =
-                progress.wait_for(|progress| !matches!(progress, Progress::Asking)).await.map(|progress| progress.clone());
+            let begun = progress.wait_for(has_begun).await.map(|progress| progress.clone());
             let size = match begun {
                 Ok(Progress::Running { size, .. }) => size,
                 Ok(Progress::Kept { size, .. }) => Some(size),
@@ -106,13 +133,14 @@ impl PullThrough {
         if let Some(progress) = sender {
             let (name, digest) = key.clone();
             let (cache, clock, metrics) = (Arc::clone(&self.0.cache), Arc::clone(&self.0.clock), self.0.metrics.clone());
-            let fill = Fill { upstream, cache, clock, metrics, name, theirs, digest, progress };
-            let (this, key) = (self.clone(), key.clone());
+            let places = Arc::clone(&self.0.fills.places);
+            let fill = Fill { upstream, cache, clock, metrics, name, theirs, digest, progress, places };
+            let entered = Entered { this: self.clone(), key: key.clone() };
             self.run(async move {
+                // Dropped in the reverse order, also by a panic: whoever sees that the fill is gone must not find it here again.
+                let fill = fill;
+                let _entered = entered;
                 fill.run().await;
-                // Before the fill is dropped, which is what its readers see: they must not find it here again.
-                this.0.fills.leave(&key);
-                drop(fill);
             });
         }
         receiver

@@ -16,17 +16,18 @@ pub trait Cache: Pull + Discover {
     /// Where a cached tag points, and when that was last known to be right.
     async fn cached_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<(Digest, SystemTime)>, Error>;
 
-    /// Keeps a manifest that `upstream` has and whose digest is verified, and points `tag` at it.
-    async fn keep_manifest(
+    /// Keeps a manifest that `upstream` has and whose digest is verified.
+    async fn keep_manifest(&self, name: &RepositoryName, manifest: &Manifest, upstream: &str) -> Result<(), Error>;
+
+    /// Points a cached tag at a manifest that is here, as `upstream` said at the time `at`. What was learned later stays.
+    async fn keep_tag(
         &self,
         name: &RepositoryName,
-        tag: Option<&Tag>,
-        manifest: &Manifest,
+        tag: &Tag,
+        digest: &Digest,
+        at: SystemTime,
         upstream: &str,
     ) -> Result<(), Error>;
-
-    /// Points a cached tag at a manifest that is here.
-    async fn confirm_tag(&self, name: &RepositoryName, tag: &Tag, digest: &Digest, upstream: &str) -> Result<(), Error>;
 
     /// Are the bytes of a blob here, whoever may have them?
     async fn has_bytes(&self, digest: &Digest) -> Result<bool, Error>;

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use oci::{Blob, ByteStream, Content, Digest, Error, RangeSource, RepositoryName};
-use telemetry::{Clock, FillOutcome, Metrics};
-use tokio::sync::watch;
+use telemetry::{Clock, FillOutcome, Metrics, chain};
+use tokio::sync::{Semaphore, watch};
 
 use crate::cache::{Cache, FillSpool};
 use crate::flight::copy;
@@ -21,6 +21,8 @@ use crate::names::Upstream;
 
 /// Bytes that a reader takes from the file at a time. Its buffer, and so the memory of many readers, is bounded by this.
 const CHUNK: u64 = 64 * 1024;
+/// So far behind the end, what was written is still in memory; a reader further behind may have to wait for the disk.
+const WARM: u64 = 256 * 1024 * 1024;
 /// Attempts without a single new byte before a fill is given up.
 const ATTEMPTS: u32 = 5;
 /// The wait before the first new attempt; doubled for each that brings nothing.
@@ -49,6 +51,8 @@ pub(crate) struct Fill {
     pub(crate) theirs: RepositoryName,
     pub(crate) digest: Digest,
     pub(crate) progress: watch::Sender<Progress>,
+    /// Fills that may run at the same time; further ones wait before they ask the upstream.
+    pub(crate) places: Arc<Semaphore>,
 }
 
 impl Fill {
@@ -57,6 +61,7 @@ impl Fill {
     /// Asks the cache once more first: a fill of the same blob may have ended after the request that starts this one looked. Then
     /// there is nothing to do, and the progress stays where it is.
     pub(crate) async fn run(&self) {
+        let Ok(_place) = self.places.acquire().await else { return };
         if self.cache.stat_blob(&self.name, &self.digest).await.is_ok() {
             return;
         }
@@ -68,10 +73,11 @@ impl Fill {
                 let unknown = error.is_unknown();
                 let (upstream, repository, digest) = (&self.upstream.host, &self.name, &self.digest);
                 if !unknown {
-                    tracing::warn!(upstream, %repository, %digest, %error, "a fill failed");
+                    tracing::warn!(upstream, %repository, %digest, error = %chain(&error), "a fill failed");
                 }
-                self.progress.send_replace(Progress::Failed(Arc::new(error)));
-                (FillOutcome::Failed, 0)
+                let before = self.progress.send_replace(Progress::Failed(Arc::new(error)));
+                let written = if let Progress::Running { written, .. } = before { written } else { 0 };
+                (FillOutcome::Failed, written)
             }
         };
         self.metrics.fill_ended(&self.upstream.host, outcome, bytes);
@@ -198,7 +204,12 @@ async fn next_chunk(progress: &mut watch::Receiver<Progress>, offset: u64, end: 
             Progress::Failed(error) => return Err(copy(&error)),
         };
         if let Some(file) = file.filter(|_| available > offset) {
-            return read(&file, offset, (available - offset).min(CHUNK)).map(Some);
+            let length = (available - offset).min(CHUNK);
+            if available - offset <= WARM {
+                return read(&file, offset, length).map(Some);
+            }
+            let work = tokio::task::spawn_blocking(move || read(&file, offset, length)).await;
+            return work.map_err(|cause| Error::internal("reading a fill", cause))?.map(Some);
         }
         if done {
             return Ok(None);
@@ -209,7 +220,7 @@ async fn next_chunk(progress: &mut watch::Receiver<Progress>, offset: u64, end: 
     }
 }
 
-/// Read in place: these bytes were written a moment ago and are in the page cache.
+/// Read in place where these bytes were written a moment ago and are in the page cache.
 fn read(file: &File, offset: u64, length: u64) -> Result<Bytes, Error> {
     let mut buffer = BytesMut::zeroed(usize::try_from(length).unwrap_or(0));
     file.read_exact_at(&mut buffer, offset).map_err(|cause| Error::internal("reading a fill", cause))?;

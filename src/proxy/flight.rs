@@ -64,7 +64,7 @@ impl<T: Clone> Passenger<T> {
     }
 }
 
-/// An error for one more client. Causes stay with the original, which the fetch has logged.
+/// An error for one more client, its causes as text.
 pub(crate) fn copy(error: &Error) -> Error {
     match error {
         Error::BlobUnknown { digest } => Error::BlobUnknown { digest: digest.clone() },
@@ -74,9 +74,11 @@ pub(crate) fn copy(error: &Error) -> Error {
             Error::TooManyRequests { reason: reason.clone(), retry_after: *retry_after }
         }
         Error::Upstream { upstream, reason } => Error::Upstream { upstream: upstream.clone(), reason: reason.clone() },
-        Error::Unavailable { reason, .. } => Error::Unavailable { reason: reason.clone(), source: None },
+        Error::Unavailable { reason, .. } => {
+            Error::Unavailable { reason: reason.clone(), source: Some(telemetry::chain(error).into()) }
+        }
         Error::ManifestInvalid { reason } => Error::ManifestInvalid { reason: reason.clone() },
-        other => Error::internal("fetching from an upstream", other.to_string()),
+        other => Error::internal("fetching from an upstream", telemetry::chain(other)),
     }
 }
 

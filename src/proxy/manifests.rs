@@ -1,16 +1,19 @@
 //! Manifests of upstreams: by digest for ever, by tag until the tag is to be checked again.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use oci::{Digest, Error, Manifest, ManifestStat, Reference, RepositoryName, Tag};
-use telemetry::{CacheKind, CacheResult};
+use telemetry::{CacheKind, CacheResult, chain};
 
 use crate::names::Upstream;
 use crate::pull_through::{PATIENCE, PullThrough, warning};
 
 /// How soon an upstream that failed is asked again for the same tag.
 const RETRY: Duration = Duration::from_secs(15);
+
+/// Tags of one digest that are remembered from HEADs.
+const TAGS_PER_DIGEST: usize = 8;
 
 /// When a tag need not be checked until.
 #[derive(Clone, Debug)]
@@ -51,7 +54,8 @@ impl PullThrough {
         }
     }
 
-    /// A HEAD of what is not here is a HEAD upstream, which no quota counts. The tag is remembered for when its digest is fetched.
+    /// A HEAD of what is not here is a HEAD upstream, which no quota counts. The tag is kept with its manifest: at once if that is here,
+    /// else when somebody fetches it by its digest, as clients do next.
     pub(crate) async fn resolve_cached(
         &self,
         upstream: Arc<Upstream>,
@@ -63,11 +67,43 @@ impl PullThrough {
             let stat = self.0.cache.resolve(name, &Reference::Digest(copy.digest)).await?;
             return Ok(ManifestStat { warning: copy.warning, ..stat });
         }
-        let stat = upstream.remote.resolve(&theirs, reference).await?;
-        if let Reference::Tag(tag) = reference {
-            self.0.resolved.insert((name.clone(), stat.digest.clone()), tag.clone());
+        let (passenger, pilot) = self.0.heads.board(&(name.clone(), reference.clone()));
+        if let Some(pilot) = pilot {
+            let (this, name, reference) = (self.clone(), name.clone(), reference.clone());
+            self.run(async move {
+                let at = this.0.clock.now();
+                let answer = upstream.remote.resolve(&theirs, &reference).await;
+                if let (Ok(stat), Reference::Tag(tag)) = (&answer, &reference) {
+                    this.remember(&upstream, &name, tag, &stat.digest, at).await;
+                }
+                pilot.land(answer);
+            });
         }
-        Ok(stat)
+        passenger.arrive().await
+    }
+
+    async fn remember(&self, upstream: &Upstream, name: &RepositoryName, tag: &Tag, digest: &Digest, at: SystemTime) {
+        match self.is_here(name, digest).await {
+            Ok(true) => self.keep_tags(upstream, name, digest, vec![(tag.clone(), at)]).await,
+            Ok(false) => {
+                let key = (name.clone(), digest.clone());
+                let mut tags = self.0.resolved.get(&key).unwrap_or_default();
+                tags.retain(|(known, _)| known != tag);
+                tags.truncate(TAGS_PER_DIGEST - 1);
+                tags.insert(0, (tag.clone(), at));
+                self.0.resolved.insert(key, tags);
+            }
+            Err(failure) => tracing::error!(repository = %name, %digest, error = %chain(&failure), "a tag could not be kept"),
+        }
+    }
+
+    /// Points tags at a manifest that is here. Nobody waits for it, so a failure is only told.
+    async fn keep_tags(&self, upstream: &Upstream, name: &RepositoryName, digest: &Digest, tags: Vec<(Tag, SystemTime)>) {
+        for (tag, at) in tags {
+            if let Err(failure) = self.0.cache.keep_tag(name, &tag, digest, at, &upstream.host).await {
+                tracing::error!(repository = %name, %tag, %digest, error = %chain(&failure), "a tag could not be kept");
+            }
+        }
     }
 
     /// The digest of the copy that answers this reference, if there is one to serve.
@@ -92,8 +128,8 @@ impl PullThrough {
                 }
             },
         };
-        let age = self.0.clock.now().duration_since(at).unwrap_or_default();
-        if age < upstream.tag_lifetime {
+        // A time to come is that of a clock that was wrong: no reason to trust it until then.
+        if self.0.clock.now().duration_since(at).is_ok_and(|age| age < upstream.tag_lifetime) {
             self.note(upstream, CacheKind::Tag, CacheResult::Hit);
             return Ok(Some(Copy { digest, warning: None }));
         }
@@ -127,7 +163,7 @@ impl PullThrough {
         }
         let looked = tokio::select! {
             looked = passenger.arrive() => looked?,
-            () = self.0.clock.sleep(PATIENCE) => Looked::Failed(format!("{} has not answered yet; this is the copy kept here", upstream.host)),
+            () = self.0.clock.sleep(PATIENCE) => self.slow(upstream, name, tag),
         };
         match looked {
             Looked::At(current) => {
@@ -140,6 +176,18 @@ impl PullThrough {
                 Ok(Copy { digest, warning: Some(warning) })
             }
         }
+    }
+
+    /// The upstream takes its time: nobody else shall wait for it too. What it says in the end replaces this.
+    fn slow(&self, upstream: &Upstream, name: &RepositoryName, tag: &Tag) -> Looked {
+        let warning = format!("{} has not answered yet; this is the copy kept here", upstream.host);
+        let until = self.0.clock.monotonic() + RETRY;
+        let checked = Checked { until, warning: Some(warning.clone()) };
+        self.0
+            .checked
+            .entry((name.clone(), tag.clone()))
+            .or_insert_with_if(|| checked, |old| old.until <= self.0.clock.monotonic());
+        Looked::Failed(warning)
     }
 
     async fn look_up(
@@ -157,7 +205,7 @@ impl PullThrough {
                 (Looked::At(digest), Checked { until, warning: None })
             }
             Err(failure) => {
-                tracing::warn!(upstream = upstream.host, repository = %name, %tag, error = %failure, "serving the copy of a tag");
+                tracing::warn!(upstream = upstream.host, repository = %name, %tag, error = %chain(&failure), "serving the copy of a tag");
                 let wait = match failure {
                     Error::TooManyRequests { retry_after: Some(seconds), .. } => Duration::from_secs(seconds.clamp(1, 3600)),
                     _ => RETRY.min(upstream.tag_lifetime),
@@ -180,17 +228,17 @@ impl PullThrough {
         tag: &Tag,
         known: &Digest,
     ) -> Result<Digest, Error> {
+        let at = self.0.clock.now();
         let stat = upstream.remote.resolve(theirs, &Reference::Tag(tag.clone())).await?;
         if stat.digest == *known {
             return Ok(stat.digest);
         }
-        if self.is_here(name, &stat.digest).await? {
-            self.0.cache.confirm_tag(name, tag, &stat.digest, &upstream.host).await?;
-            return Ok(stat.digest);
+        if !self.is_here(name, &stat.digest).await? {
+            let manifest = upstream.remote.manifest(theirs, &Reference::Digest(stat.digest.clone())).await?;
+            self.0.cache.keep_manifest(name, &manifest, &upstream.host).await?;
         }
-        let manifest = upstream.remote.manifest(theirs, &Reference::Digest(stat.digest)).await?;
-        self.0.cache.keep_manifest(name, Some(tag), &manifest, &upstream.host).await?;
-        Ok(manifest.digest)
+        self.0.cache.keep_tag(name, tag, &stat.digest, at, &upstream.host).await?;
+        Ok(stat.digest)
     }
 
     /// Fetches a manifest once for all who ask, and keeps it. It is served as soon as it is verified; the keeping goes on behind.
@@ -205,19 +253,27 @@ impl PullThrough {
         if let Some(pilot) = pilot {
             let (this, name, reference) = (self.clone(), name.clone(), reference.clone());
             self.run(async move {
+                let at = this.0.clock.now();
                 let manifest = match upstream.remote.manifest(&theirs, &reference).await {
                     Ok(manifest) => manifest,
-                    Err(error) => return pilot.land(Err(error)),
-                };
-                let tag = match reference {
-                    Reference::Tag(tag) => Some(tag),
-                    Reference::Digest(digest) => this.0.resolved.remove(&(name.clone(), digest)),
+                    Err(error) => {
+                        if !error.is_unknown() {
+                            tracing::warn!(upstream = upstream.host, repository = %name, %reference, error = %chain(&error), "a manifest could not be fetched");
+                        }
+                        return pilot.land(Err(error));
+                    }
                 };
                 pilot.land(Ok(manifest.clone()));
-                let kept = this.0.cache.keep_manifest(&name, tag.as_ref(), &manifest, &upstream.host).await;
-                if let Err(error) = kept {
-                    tracing::error!(upstream = upstream.host, repository = %name, digest = %manifest.digest, %error, "a manifest could not be kept");
+                let digest = &manifest.digest;
+                if let Err(error) = this.0.cache.keep_manifest(&name, &manifest, &upstream.host).await {
+                    tracing::error!(upstream = upstream.host, repository = %name, %digest, error = %chain(&error), "a manifest could not be kept");
+                    return;
                 }
+                let tags = match reference {
+                    Reference::Tag(tag) => vec![(tag, at)],
+                    Reference::Digest(_) => this.0.resolved.remove(&(name.clone(), digest.clone())).unwrap_or_default(),
+                };
+                this.keep_tags(&upstream, &name, digest, tags).await;
             });
         }
         passenger.arrive().await

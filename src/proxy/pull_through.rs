@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use moka::sync::Cache as Memory;
@@ -38,8 +38,10 @@ pub(crate) struct Inner {
     pub(crate) lookups: Arc<Flights<(RepositoryName, Tag), Looked>>,
     /// When tags were last checked.
     pub(crate) checked: Memory<(RepositoryName, Tag), Checked>,
-    /// Tags that a HEAD resolved to digests that nobody has fetched yet.
-    pub(crate) resolved: Memory<(RepositoryName, Digest), Tag>,
+    /// Manifests that are being asked for by HEAD.
+    pub(crate) heads: Arc<Flights<(RepositoryName, Reference), ManifestStat>>,
+    /// Tags that a HEAD resolved, and when, to digests that nobody has fetched yet.
+    pub(crate) resolved: Memory<(RepositoryName, Digest), Vec<(Tag, SystemTime)>>,
     pub(crate) fills: Fills,
 }
 
@@ -55,6 +57,7 @@ impl PullThrough {
             tasks,
             manifests: Flights::new(),
             lookups: Flights::new(),
+            heads: Flights::new(),
             checked: Memory::new(REMEMBERED),
             resolved: Memory::new(REMEMBERED),
             fills: Fills::default(),
@@ -131,8 +134,11 @@ impl Discover for PullThrough {
             Ok(listing) => Ok(listing),
             Err(failure) if failure.is_unknown() => self.0.cache.referrers(name, subject, query).await,
             Err(failure) => {
-                let listing = self.0.cache.referrers(name, subject, query).await?;
-                Ok(with_warning(listing, &upstream, &failure))
+                // Nothing is not what we know, it is what we do not know: whoever looks for a signature must not take it for an answer.
+                match self.0.cache.referrers(name, subject, query).await {
+                    Ok(listing) if !listing.entries.is_empty() => Ok(with_warning(listing, &upstream, &failure)),
+                    _ => Err(failure),
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use oci::{Algorithm, Digest, Error, Manifest, ManifestView, RepositoryName, Tag};
-use storage::{KeepError, Spool};
+use storage::{KeepError, ManifestRecord, Spool};
 
 use crate::blobs::mismatch;
 use crate::fault;
@@ -13,28 +13,32 @@ impl Registry {
     /// Where a cached tag points, and when that was last known to be right.
     pub async fn cached_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<(Digest, SystemTime)>, Error> {
         let record = self.store.tag(name, tag).await.map_err(fault::store("reading a tag"))?;
-        Ok(record.map(|record| (record.digest, UNIX_EPOCH + Duration::from_secs(record.at))))
+        Ok(record.map(|record| (record.digest, UNIX_EPOCH + Duration::from_millis(record.at))))
     }
 
-    /// Keeps a manifest that `upstream` has, whose digest the caller has verified, and points `tag` at it.
+    /// Keeps a manifest that `upstream` has, whose digest the caller has verified.
     ///
-    /// Its blobs and children are not asked for: they come when a client asks.
-    pub async fn keep_manifest(
+    /// Its blobs and children are not asked for: they come when a client asks. What a push would be refused for is kept as it is, since
+    /// it is the upstream's to say what it serves.
+    pub async fn keep_manifest(&self, name: &RepositoryName, manifest: &Manifest, upstream: &str) -> Result<(), Error> {
+        let record = match ManifestView::parse(&manifest.bytes, Some(&manifest.media_type)) {
+            Ok(view) => self.record(view, manifest.bytes.len()),
+            Err(_) => ManifestRecord::new(manifest.media_type.clone(), manifest.bytes.len() as u64, self.clock.now()),
+        };
+        self.keep(name, &manifest.digest, record, manifest.bytes.clone(), Some(upstream)).await
+    }
+
+    /// Points a cached tag at a manifest that is here, as `upstream` said at the time `at`. What was learned later stays.
+    pub async fn keep_tag(
         &self,
         name: &RepositoryName,
-        tag: Option<&Tag>,
-        manifest: &Manifest,
+        tag: &Tag,
+        digest: &Digest,
+        at: SystemTime,
         upstream: &str,
     ) -> Result<(), Error> {
-        let view = ManifestView::parse(&manifest.bytes, Some(&manifest.media_type))?;
-        let tags: Vec<Tag> = tag.into_iter().cloned().collect();
-        self.keep(name, &manifest.digest, view, manifest.bytes.clone(), &tags, Some(upstream)).await
-    }
-
-    /// Notes that a cached tag is right as of now, and points it at a manifest that is here.
-    pub async fn confirm_tag(&self, name: &RepositoryName, tag: &Tag, digest: &Digest, upstream: &str) -> Result<(), Error> {
-        let set = self.store.set_tag(name, tag, digest, self.clock.now(), Some(upstream)).await;
-        set.map_err(fault::store("confirming a tag"))
+        let set = self.store.set_cached_tag(name, tag, digest, at, upstream).await;
+        set.map_err(fault::store("keeping a tag"))
     }
 
     /// A place for a blob that an upstream sends.

@@ -1,14 +1,18 @@
 //! Deletion of tags, manifests and blobs. The bytes stay until they are collected.
 
+use futures_util::StreamExt;
 use oci::{Digest, Error, Reference, RepositoryName, Tag};
 
 use crate::fault;
 use crate::registry::Registry;
 
+/// Tags that are looked at at the same time.
+const CONCURRENT_REMOVALS: usize = 16;
+
 impl Registry {
     /// Removes a tag and nothing else. `ManifestUnknown` if it is not there. [distribution-spec, Deleting tags]
     pub async fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<(), Error> {
-        if self.store.remove_tag(name, tag).await.map_err(fault::store("deleting a tag"))? {
+        if self.store.remove_tag(name, tag, None).await.map_err(fault::store("deleting a tag"))? {
             return Ok(());
         }
         Err(self.unknown(name, || Error::ManifestUnknown { reference: tag.to_string() }).await)
@@ -21,11 +25,12 @@ impl Registry {
         if self.find(name, &Reference::Digest(digest.clone())).await?.is_none() {
             return Err(self.unknown(name, || Error::ManifestUnknown { reference: digest.to_string() }).await);
         }
-        for tag in self.store.tags(name).await.map_err(failed())? {
-            let record = self.store.tag(name, &tag).await.map_err(failed())?;
-            if record.is_some_and(|record| record.digest == *digest) {
-                self.store.remove_tag(name, &tag).await.map_err(failed())?;
-            }
+        let tags = self.store.tags(name).await.map_err(failed())?;
+        // Each only if it still points here: one that was moved meanwhile is somebody's acknowledged push.
+        let removals: Vec<_> = tags.iter().map(|tag| self.store.remove_tag(name, tag, Some(digest))).collect();
+        let mut removals = futures_util::stream::iter(removals).buffer_unordered(CONCURRENT_REMOVALS);
+        while let Some(removed) = removals.next().await {
+            removed.map_err(failed())?;
         }
         self.store.remove_manifest(name, digest).await.map_err(failed()).map(|_| ())
     }

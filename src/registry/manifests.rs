@@ -34,7 +34,8 @@ pub struct PushedManifest {
 impl Registry {
     /// Takes a manifest into a repository and points tags at it, durably.
     ///
-    /// `ManifestInvalid`, `DigestInvalid` or `ManifestBlobUnknown` leave nothing visible.
+    /// `ManifestInvalid`, `DigestInvalid` or `ManifestBlobUnknown` leave nothing visible. Must run to its end: on a task that no client
+    /// can cancel.
     pub async fn push_manifest(&self, name: &RepositoryName, push: ManifestPush) -> Result<PushedManifest, Error> {
         if push.bytes.len() as u64 > self.limits.manifest_size {
             return Err(Error::TooLarge { limit: self.limits.manifest_size });
@@ -47,35 +48,39 @@ impl Registry {
         if let Reference::Tag(tag) = &push.reference {
             tags.push(tag.clone());
         }
-        self.keep(name, &digest, view, push.bytes, &tags, None).await?;
+        let now = self.clock.now();
+        self.keep(name, &digest, self.record(view, push.bytes.len()), push.bytes, None).await?;
+        for tag in &tags {
+            self.store.set_tag(name, tag, &digest, now).await.map_err(fault::store("setting a tag"))?;
+        }
         Ok(PushedManifest { digest, subject, tags: push.tags })
     }
 
-    /// Stores verified bytes, then what is known of them, then the tags: a crash in between leaves nothing that can be asked for.
-    pub(crate) async fn keep(
-        &self,
-        name: &RepositoryName,
-        digest: &Digest,
-        view: ManifestView,
-        bytes: Bytes,
-        tags: &[Tag],
-        from: Option<&str>,
-    ) -> Result<(), Error> {
-        let now = self.clock.now();
-        let mut record = ManifestRecord::new(view.media_type, bytes.len() as u64, now);
+    /// What is kept of a manifest beside its bytes.
+    pub(crate) fn record(&self, view: ManifestView, size: usize) -> ManifestRecord {
+        let mut record = ManifestRecord::new(view.media_type, size as u64, self.clock.now());
         record.artifact_type = view.artifact_type;
         if let Some(subject) = view.subject {
             record.subject = Some(subject.digest);
             record.annotations = view.annotations;
         }
+        record
+    }
+
+    /// Stores verified bytes, then the repository, then what is known of them: a crash in between leaves nothing that can be asked for
+    /// but an empty repository.
+    pub(crate) async fn keep(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        record: ManifestRecord,
+        bytes: Bytes,
+        from: Option<&str>,
+    ) -> Result<(), Error> {
         let failed = || fault::store("storing a manifest");
         self.store.put_blob(digest, bytes).await.map_err(failed())?;
-        self.store.put_manifest(name, digest, &record).await.map_err(failed())?;
-        self.store.add_repository(name, from, now).await.map_err(failed())?;
-        for tag in tags {
-            self.store.set_tag(name, tag, digest, now, from).await.map_err(failed())?;
-        }
-        Ok(())
+        self.store.add_repository(name, from, self.clock.now()).await.map_err(failed())?;
+        self.store.put_manifest(name, digest, &record).await.map_err(failed())
     }
 
     /// An image whose configuration or layers are not here could be pushed but never pulled. Layers that registries need not hold

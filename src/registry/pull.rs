@@ -1,6 +1,7 @@
 //! Pulling and listing what is here.
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use oci::{
     Blob, BlobStat, Descriptor, Digest, Discover, Error, Listing, Manifest, ManifestStat, Page, Pull, Reference, ReferrersList,
     RepositoryName,
@@ -35,6 +36,15 @@ impl Registry {
         }
     }
 
+    /// How a manifest is listed under its subject and what that weighs; `None` if it is gone.
+    async fn referrer(&self, name: &RepositoryName, digest: Digest) -> Result<Option<(Descriptor, usize)>, Error> {
+        let record = self.store.manifest(name, &digest).await.map_err(fault::store("listing referrers"))?;
+        Ok(record.map(|record| {
+            let weight = record.weight();
+            (record.descriptor(digest), weight)
+        }))
+    }
+
     async fn member(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
         if self.store.is_member(name, digest).await.map_err(fault::store("looking a blob up"))? {
             return Ok(());
@@ -42,6 +52,11 @@ impl Registry {
         Err(self.unknown(name, || Error::BlobUnknown { digest: digest.clone() }).await)
     }
 }
+
+/// Records that are read at the same time while a listing is put together.
+const CONCURRENT_READS: usize = 8;
+/// A page of referrers ends here, since annotations can be large. It has at least one entry.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 #[async_trait]
 impl Pull for Registry {
@@ -88,10 +103,29 @@ impl Discover for Registry {
         subject: &Digest,
         query: &ReferrersList,
     ) -> Result<Listing<Descriptor>, Error> {
-        let mut descriptors = self.store.referrers(name, subject).await.map_err(fault::store("listing referrers"))?;
-        if let Some(wanted) = &query.artifact_type {
-            descriptors.retain(|descriptor| descriptor.artifact_type.as_ref() == Some(wanted));
+        let digests = self.store.referrers(name, subject).await.map_err(fault::store("listing referrers"))?;
+        let last = query.page.last.as_deref().unwrap_or_default();
+        let rest: Vec<_> = digests
+            .into_iter()
+            .filter(|digest| digest.to_string().as_str() > last)
+            .map(|digest| self.referrer(name, digest))
+            .collect();
+        let mut rest = futures_util::stream::iter(rest).buffered(CONCURRENT_READS);
+        let limit = query.page.limit.unwrap_or(self.limits.page).min(self.limits.page);
+        let mut listing = Listing { entries: Vec::new(), next: None, warning: None };
+        let mut bytes = 0;
+        while let Some(found) = rest.next().await {
+            let Some((descriptor, weight)) = found? else { continue };
+            if query.artifact_type.as_ref().is_some_and(|wanted| descriptor.artifact_type.as_ref() != Some(wanted)) {
+                continue;
+            }
+            if listing.entries.len() >= limit || bytes + weight > PAGE_BYTES && !listing.entries.is_empty() {
+                listing.next = listing.entries.last().map(|last: &Descriptor| last.digest.to_string());
+                break;
+            }
+            bytes += weight;
+            listing.entries.push(descriptor);
         }
-        Ok(Listing::cut(descriptors, &query.page, self.limits.page, |descriptor| descriptor.digest.to_string()))
+        Ok(listing)
     }
 }

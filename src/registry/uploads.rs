@@ -53,7 +53,8 @@ impl Registry {
 
     /// Adds a last chunk, if there is one, verifies the whole and makes it a blob of the repository, durably.
     ///
-    /// Errors as [`Registry::append_upload`], and the session goes on; `DigestInvalid` ends it.
+    /// Errors as [`Registry::append_upload`], and the session goes on; `DigestInvalid` ends it. Must run to its end: on a task that no
+    /// client can cancel.
     pub async fn finish_upload(
         &self,
         name: &RepositoryName,
@@ -83,7 +84,9 @@ impl Registry {
         match self.store.upload(name, id).await {
             Ok(upload) => upload.ok_or_else(|| unknown(id)),
             Err(storage::Error::Contended { .. }) => {
-                Err(Error::BlobUploadInvalid { reason: "another request is sending to this upload".to_owned() })
+                // Perhaps one whose client is gone and whose connection is not yet known to be dead: it passes.
+                let reason = "another request is sending to this upload".to_owned();
+                Err(Error::TooManyRequests { reason, retry_after: Some(RETRY_AFTER) })
             }
             Err(failure) => Err(fault::store("taking an upload up")(failure)),
         }

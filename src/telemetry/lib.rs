@@ -4,9 +4,11 @@
 //! have only once: a [`Metrics`] and a [`Clock`] are values that the root makes and hands on.
 
 pub mod build;
+mod chain;
 mod clock;
 pub mod log;
 mod metrics;
 
+pub use chain::chain;
 pub use clock::{Clock, SystemClock};
 pub use metrics::{CONTENT_TYPE, CacheKind, CacheResult, FillOutcome, Metrics};

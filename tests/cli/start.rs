@@ -89,6 +89,17 @@ fn a_folder_of_another_version_is_left_alone() {
 }
 
 #[test]
+fn a_folder_with_something_else_in_it_is_left_as_it_is() {
+    let folder = TempDir::new().unwrap();
+    let home = folder.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    std::fs::write(home.join("letter"), "dear").unwrap();
+    serve_in(folder.path(), "home")
+        .expect_error(1, &["the folder home is not empty", "letter", "set storage.url to an empty folder"]);
+    assert_eq!(std::fs::read_dir(&home).unwrap().count(), 1, "something was added");
+}
+
+#[test]
 fn tls_files_that_do_not_fit_are_told() {
     let folder = TempDir::new().unwrap();
     certificate(folder.path(), "one");

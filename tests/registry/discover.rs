@@ -130,3 +130,33 @@ async fn an_unknown_subject_has_no_referrers_and_a_bad_one_is_refused() {
         server.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_page_of_referrers_is_bounded_in_bytes() {
+    for server in TestServer::start_both().await {
+        let empty = server.push_blob("a", "{}").await.to_string();
+        let subject = sha256(b"subject").to_string();
+        for number in 0..5 {
+            let mut body: Value = serde_json::from_str(&artifact(&subject, &format!("x/{number}"), &empty)).unwrap();
+            body["annotations"]["filler"] = json!("x".repeat(1_500_000));
+            let pushed =
+                server.put_manifest(&format!("/v2/a/manifests/t{number}"), media_type::OCI_MANIFEST, body.to_string()).await;
+            assert_eq!(pushed.status(), 201);
+        }
+        let mut path = format!("/v2/a/referrers/{subject}");
+        let (mut seen, mut pages) = (0, 0);
+        loop {
+            let response = server.get(&path).await;
+            let link = text(&response, "link");
+            let index: Value = response.json().await.unwrap();
+            seen += index["manifests"].as_array().unwrap().len();
+            pages += 1;
+            if link.is_empty() {
+                break;
+            }
+            path = link.trim_start_matches('<').split('>').next().unwrap().to_owned();
+        }
+        assert_eq!((seen, pages), (5, 3));
+        server.stop().await;
+    }
+}

@@ -65,7 +65,7 @@ async fn a_session_whose_bytes_were_lost_is_not_believed() {
 #[tokio::test]
 async fn a_start_clears_temporary_files_and_failures_leave_none() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir_all(folder.path().join("tmp")).unwrap();
+    TestServer::start(on(folder.path())).await.stop().await;
     std::fs::write(folder.path().join("tmp/left"), "by a crash").unwrap();
     let server = TestServer::start(on(folder.path())).await;
     assert_eq!(files(folder.path()), Vec::<String>::new());

@@ -184,3 +184,71 @@ async fn one_fetch_answers_all_who_ask_at_once() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn every_tag_of_a_digest_is_known_after_its_head() {
+    let fake = FakeUpstream::start();
+    let image = fake.put_image("library/alpine", "3");
+    fake.put_manifest("library/alpine", Some("latest"), oci::media_type::OCI_MANIFEST, image.bytes.clone());
+    let (server, _clock) = server(&fake).await;
+    assert_eq!(digest(&server).await, image.digest.to_string());
+    let latest = "/v2/docker.io/library/alpine/manifests/latest";
+    assert_eq!(text(&server.head(latest).await, "docker-content-digest"), image.digest.to_string());
+    fake.down(true);
+    assert_eq!(server.get(latest).await.status(), 200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_pull_of_an_old_digest_does_not_move_the_tag_back() {
+    let fake = FakeUpstream::start();
+    let old = fake.put_image("library/alpine", "3");
+    let (server, clock) = server(&fake).await;
+    assert_eq!(text(&server.head(PATH).await, "docker-content-digest"), old.digest.to_string());
+    let new = fake.put_image_with("library/alpine", "3", b"newer");
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(digest(&server).await, new.digest.to_string());
+    assert_eq!(server.get(&format!("/v2/docker.io/library/alpine/manifests/{}", old.digest)).await.status(), 200);
+    // What the pull leaves behind is done when the server has stopped; meanwhile the tag never shows the old one.
+    for _ in 0..20 {
+        assert_eq!(digest(&server).await, new.digest.to_string());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn without_the_upstream_no_signatures_is_not_an_answer() {
+    let fake = FakeUpstream::start();
+    let image = fake.put_image("library/alpine", "3");
+    let (server, _clock) = server(&fake).await;
+    assert_eq!(digest(&server).await, image.digest.to_string());
+    fake.down(true);
+    let path = format!("/v2/docker.io/library/alpine/referrers/{}", image.digest);
+    assert_eq!(refusal(server.get(&path).await).await, refused(502, "UNAVAILABLE"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_slow_upstream_is_waited_for_once() {
+    let fake = FakeUpstream::start();
+    let image = fake.put_image("library/alpine", "3");
+    let (server, clock) = server(&fake).await;
+    assert_eq!(digest(&server).await, image.digest.to_string());
+    clock.advance(LIFETIME);
+    fake.fault("/manifests/", Fault::Stall { after: 0 });
+    fake.fault("/manifests/", Fault::Delay(Duration::from_secs(600)));
+    let sleepers = clock.sleepers();
+    let waiting = tokio::spawn(server.request("GET", PATH).send());
+    while clock.sleepers() <= sleepers {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    clock.advance(Duration::from_secs(5));
+    let first = waiting.await.unwrap().unwrap();
+    let second = server.get(PATH).await;
+    for got in [first, second] {
+        assert_eq!(got.status(), 200);
+        assert!(text(&got, "warning").contains("has not answered yet"));
+    }
+    assert_eq!(fake.count("HEAD", "/manifests/3"), 1);
+}
