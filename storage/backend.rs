@@ -1,18 +1,17 @@
 //! Where a store is, and opening it there.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use rustix::fs::{FlockOperation, flock};
 use telemetry::Clock;
 
 use crate::folder::{Folder, FolderError};
+use crate::lock;
 
 /// Where content rests: the value of `storage.url`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +122,7 @@ impl Backend {
                 let folder = Folder::open(path, clock).map_err(|error| match error {
                     FolderError::Stranger(stranger) => OpenError::NotAStore { path: path.clone(), stranger },
                     FolderError::Io(source) if source.kind() == io::ErrorKind::WouldBlock => {
-                        OpenError::InUse { path: path.clone(), holder: holder(path) }
+                        OpenError::InUse { path: path.clone(), holder: lock::holder(path) }
                     }
                     FolderError::Io(source) => OpenError::NotWritable { path: path.clone(), source },
                 })?;
@@ -131,24 +130,6 @@ impl Backend {
             }
         }
     }
-}
-
-const LOCK: &str = "lock";
-
-/// Takes the folder for this process. `WouldBlock` if another one has it. The lock goes with the file handle.
-pub(crate) fn lock(root: &Path) -> io::Result<File> {
-    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(root.join(LOCK))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-    file.set_len(0)?;
-    file.rewind()?;
-    write!(file, "{}", std::process::id())?;
-    Ok(file)
-}
-
-fn holder(root: &Path) -> String {
-    let mut text = String::new();
-    let read = File::open(root.join(LOCK)).and_then(|file| file.take(20).read_to_string(&mut text));
-    if read.is_ok() && !text.is_empty() { format!(" (process {})", text.trim()) } else { String::new() }
 }
 
 #[cfg(test)]

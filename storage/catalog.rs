@@ -1,6 +1,6 @@
 //! The catalog: one entry per repository, so that listing never walks content.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use oci::RepositoryName;
@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::keys;
 use crate::objects::encode;
 use crate::store::Store;
+use crate::time::seconds;
 
 /// What is known of a repository as such.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,16 +20,6 @@ pub struct RepositoryRecord {
     pub cached_from: Option<String>,
     /// When it appeared, in seconds since 1970.
     pub at: u64,
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn millis(time: SystemTime) -> u64 {
-    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Seconds since 1970.
-pub(crate) fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 impl Store {

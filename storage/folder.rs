@@ -25,6 +25,8 @@ use object_store::{
 use telemetry::Clock;
 use uuid::Uuid;
 
+use crate::lock;
+
 /// Where unfinished files are; cleared at every start.
 const TEMPORARY: &str = "tmp";
 /// Writers of one key exclude each other; keys share this many mutexes.
@@ -83,7 +85,7 @@ impl Folder {
         if let Some(stranger) = stranger(&root)? {
             return Err(FolderError::Stranger(stranger));
         }
-        let lock = crate::backend::lock(&root)?;
+        let lock = lock::take(&root)?;
         let temporary = root.join(TEMPORARY);
         if temporary.exists() {
             fs::remove_dir_all(&temporary)?;

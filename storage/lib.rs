@@ -10,12 +10,14 @@ mod catalog;
 mod error;
 mod folder;
 mod keys;
+mod lock;
 mod manifests;
 mod objects;
 mod session;
 mod spool;
 mod store;
 mod tags;
+mod time;
 mod uploads;
 
 pub use backend::{Location, LocationError, OpenError};

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use oci::{Algorithm, Annotations, Descriptor, Digest, RepositoryName};
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::seconds;
 use crate::error::Error;
 use crate::keys;
 use crate::store::Store;
+use crate::time::seconds;
 
 /// A manifest that a repository has. Its bytes are the blob of the same digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,10 +8,10 @@ use std::time::SystemTime;
 use oci::{Digest, RepositoryName, Tag};
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::millis;
 use crate::error::Error;
 use crate::keys;
 use crate::store::Store;
+use crate::time::millis;
 
 /// Every pointer with a digest is longer than this, every tombstone shorter.
 const TOMBSTONE: u64 = 64;

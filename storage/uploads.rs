@@ -10,12 +10,12 @@ use oci::{Algorithm, Digest, Hasher, RepositoryName};
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
-use crate::catalog::seconds;
 use crate::error::Error;
 use crate::keys;
 use crate::objects::encode;
 use crate::session::{Data, Live, Record, State, hash_file, open_data};
 use crate::store::Store;
+use crate::time::seconds;
 
 /// How long a request waits for another one on the same session: long enough for the server to see that the other's client left.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -142,20 +142,22 @@ impl Store {
 
     async fn live_session(&self, repository: &RepositoryName, id: UploadId) -> Result<Option<Arc<Live>>, Error> {
         let live = match self.sessions.find(id.0) {
-            Some(live) => live,
-            None => {
-                // One at a time, so that a client that asks again and again does not have the bytes read as often.
-                let _turn = self.sessions.resuming[usize::from(id.0.as_bytes()[0]) % self.sessions.resuming.len()].lock().await;
-                match self.sessions.find(id.0) {
-                    Some(live) => live,
-                    None => match self.load_session(id).await? {
-                        Some(live) => self.sessions.enter(id.0, live),
-                        None => return Ok(None),
-                    },
-                }
-            }
+            Some(live) => Some(live),
+            None => self.take_up_session(id).await?,
         };
-        Ok((live.repository == *repository).then_some(live))
+        Ok(live.filter(|live| live.repository == *repository))
+    }
+
+    /// A session that this process has not touched yet. One at a time, so that a client that asks again and again does not have the
+    /// bytes read as often.
+    async fn take_up_session(&self, id: UploadId) -> Result<Option<Arc<Live>>, Error> {
+        let turn = usize::from(id.0.as_bytes()[0]) % self.sessions.resuming.len();
+        let _turn = self.sessions.resuming[turn].lock().await;
+        if let Some(live) = self.sessions.find(id.0) {
+            return Ok(Some(live));
+        }
+        let loaded = self.load_session(id).await?;
+        Ok(loaded.map(|live| self.sessions.enter(id.0, live)))
     }
 
     async fn load_session(&self, id: UploadId) -> Result<Option<Live>, Error> {

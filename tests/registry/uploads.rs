@@ -191,3 +191,30 @@ async fn a_blob_over_the_limit_is_refused_and_its_session_ended() {
     assert_eq!(server.get(&location).await.status(), 404);
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_while_its_blob_is_finished_spoils_nothing() {
+    use tokio::io::AsyncWriteExt;
+
+    for server in TestServer::start_both().await {
+        for round in 0..20_u8 {
+            let content = vec![round; 400_000];
+            let digest = sha256(&content);
+            let location = server.start_upload("a").await;
+            server.request("PATCH", &location).body(content.clone()).send().await.unwrap();
+            let mut socket = tokio::net::TcpStream::connect(server.url.trim_start_matches("http://")).await.unwrap();
+            let put = format!("PUT {location}?digest={digest} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n");
+            socket.write_all(put.as_bytes()).await.unwrap();
+            tokio::time::sleep(Duration::from_micros(u64::from(round) * 200)).await;
+            drop(socket);
+            // Whoever goes on with the session adds to the session or is refused, and never to the blob.
+            let _ = server.request("PATCH", &location).body("EVIL").send().await.unwrap();
+            assert_eq!(server.push_blob("b", content.clone()).await, digest);
+            for name in ["a", "b"] {
+                let got = server.get(&format!("/v2/{name}/blobs/{digest}")).await;
+                assert!(got.status() == 404 && name == "a" || got.bytes().await.unwrap() == content);
+            }
+        }
+        server.stop().await;
+    }
+}
