@@ -11,6 +11,7 @@ mod flight;
 mod manifests;
 mod names;
 mod pull_through;
+mod quota;
 
 pub use cache::{Cache, FillSpool};
 pub use names::{NameFilter, Names, Remote, Resolved, Upstream};

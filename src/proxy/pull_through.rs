@@ -18,6 +18,7 @@ use crate::cache::Cache;
 use crate::flight::Flights;
 use crate::manifests::{Checked, Looked};
 use crate::names::{Names, Upstream};
+use crate::quota::Quota;
 
 /// Tags of which it is remembered when they were checked.
 const REMEMBERED: u64 = 100_000;
@@ -42,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) heads: Arc<Flights<(RepositoryName, Reference), ManifestStat>>,
     /// Tags that a HEAD resolved, and when, to digests that nobody has fetched yet.
     pub(crate) resolved: Memory<(RepositoryName, Digest), Vec<(Tag, SystemTime)>>,
+    /// Upstreams that want to be left alone.
+    pub(crate) quota: Quota,
     pub(crate) fills: Fills,
 }
 
@@ -60,6 +63,7 @@ impl PullThrough {
             heads: Flights::new(),
             checked: Memory::new(REMEMBERED),
             resolved: Memory::new(REMEMBERED),
+            quota: Quota::default(),
             fills: Fills::default(),
         }))
     }

@@ -123,7 +123,7 @@ async fn the_copy_is_served_with_a_warning_when_the_upstream_fails() {
 async fn without_a_copy_a_failing_upstream_is_named() {
     let fake = FakeUpstream::start();
     fake.put_image("library/alpine", "2");
-    let (server, _clock) = server(&fake).await;
+    let (server, clock) = server(&fake).await;
     assert_eq!(refusal(server.get(PATH).await).await, refused(404, "MANIFEST_UNKNOWN"));
     fake.respond_with(503);
     assert_eq!(refusal(server.get(PATH).await).await, refused(502, "UNAVAILABLE"));
@@ -133,6 +133,16 @@ async fn without_a_copy_a_failing_upstream_is_named() {
     assert_eq!(text(&limited, "retry-after"), "7");
     assert_eq!(refusal(limited).await, refused(429, "TOOMANYREQUESTS"));
     fake.clear_faults();
+    fake.clear_requests();
+    // It is left alone for as long as it said, whatever is asked.
+    clock.advance(Duration::from_secs(6));
+    let path = "/v2/docker.io/library/other/manifests/1";
+    for got in [server.get(PATH).await, server.head(path).await, server.get(path).await] {
+        assert_eq!((got.status().as_u16(), text(&got, "retry-after")), (429, "1".to_owned()));
+    }
+    assert!(fake.requests().is_empty());
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(server.get(PATH).await.status(), 404);
     fake.down(true);
     let body = server.get(PATH).await.text().await.unwrap();
     assert!(body.contains("docker.io"), "{body}");
