@@ -15,6 +15,8 @@ use rustls::crypto::CryptoProvider;
 
 pub use client::client_config;
 pub use error::Error;
+/// What [`server_config`] makes; its users need not depend on rustls to name it.
+pub use rustls::ServerConfig;
 pub use server::server_config;
 
 /// What both sides offer in the handshake, most wanted first. Without it a connection stays at HTTP/1.1.

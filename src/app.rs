@@ -38,10 +38,7 @@ pub struct App {
 /// Opens the store, makes every room and binds the socket, with the given clock. Every error says what to do.
 pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App> {
     let metrics = Metrics::new();
-    let tls = match &config.server.tls {
-        Some(tls) => Some(certs::server_config(&tls.certificate, &tls.key)?),
-        None => None,
-    };
+    let tls = tls(&config)?;
     let limits = server::Limits {
         header_timeout: config.server.header_timeout,
         idle_timeout: config.server.idle_timeout,
@@ -72,6 +69,17 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     });
     let upload_lifetime = config.storage.upload_lifetime;
     Ok(App { server, api, registry, readiness, tasks, clock, upload_lifetime, metrics })
+}
+
+fn tls(config: &Config) -> Result<Option<Arc<certs::ServerConfig>>, certs::Error> {
+    config.server.tls.as_ref().map(|tls| certs::server_config(&tls.certificate, &tls.key)).transpose()
+}
+
+/// Reads the files that the configuration names as [`build`] would, and touches nothing: neither the store nor the socket.
+pub(crate) fn rehearse(config: &Config) -> anyhow::Result<()> {
+    tls(config)?;
+    wiring::upstreams(&config.upstreams, &(Arc::new(SystemClock::default()) as Arc<dyn Clock>), &Metrics::new())?;
+    Ok(())
 }
 
 fn registry(config: &Config, store: Store, clock: &Arc<dyn Clock>) -> Registry {
@@ -133,8 +141,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     telemetry::log::init(config.log.format, &config.log.level)?;
     server::raise_file_limit();
     let facts = summary(&config);
+    let encrypted = config.server.tls.is_some();
     let app = build(config, Arc::new(SystemClock::default())).await?;
-    tracing::info!(address = %app.local_addr(), version = telemetry::build::VERSION, storage = facts.0, upstreams = facts.1, "listening");
+    tracing::info!(address = %app.local_addr(), tls = encrypted, version = telemetry::build::VERSION, storage = facts.0, upstreams = facts.1, "listening");
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let shutdown = async move {
@@ -149,6 +158,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let finished = app.run(shutdown).await;
     tracing::info!(finished, "stopped");
+    anyhow::ensure!(finished, "transfers were cut: they did not finish within server.drain_timeout");
     Ok(())
 }
 

@@ -4,20 +4,13 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io;
-use std::io::Write as _;
-use std::path::Path;
-use std::path::PathBuf;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
-use clap::Subcommand;
+use clap::{Parser, Subcommand};
 
-use crate::config::Config;
-use crate::config::ConfigErrors;
-use crate::config::Flag;
-use crate::config::Location;
-use crate::config::Upstream;
+use crate::config::{Config, ConfigErrors, Flag, Location, Upstream};
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -84,7 +77,7 @@ async fn serve(path: Option<&Path>, listen: Option<String>) -> ExitCode {
     match Box::pin(crate::serve(config)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("roadstead: {}", causes(&error)));
+            complain(&format!("roadstead: {}", telemetry::chain(error.as_ref())));
             ExitCode::from(FAILED)
         }
     }
@@ -93,6 +86,10 @@ async fn serve(path: Option<&Path>, listen: Option<String>) -> ExitCode {
 fn check(path: Option<&Path>) -> ExitCode {
     match Config::load(path, environment()) {
         Ok(config) => {
+            if let Err(error) = crate::app::rehearse(&config) {
+                complain(&format!("roadstead: {}", telemetry::chain(error.as_ref())));
+                return ExitCode::from(BAD_CONFIG);
+            }
             let file = path.map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
             print(&format!("{file}: ok\n{}", summary(&config)))
         }
@@ -173,19 +170,6 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// An error and its causes in one line, each told once: many texts hold their cause already.
-fn causes(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
-}
-
 /// Writes to standard error. If that is closed there is nowhere left to say so.
 fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
@@ -197,8 +181,7 @@ mod tests {
     use clap::CommandFactory;
     use secrecy::SecretString;
 
-    use crate::config::Credentials;
-    use crate::config::RootPattern;
+    use crate::config::{Credentials, RootPattern};
 
     use super::*;
 
@@ -232,12 +215,6 @@ mod tests {
         );
         config.upstreams.clear();
         assert!(summary(&config).ends_with("pulls from   no upstream\n"));
-    }
-
-    #[test]
-    fn a_cause_is_told_once() {
-        let error = anyhow::anyhow!("disk full").context("cannot write: disk full; make room").context("starting");
-        assert_eq!(causes(&error), "starting: cannot write: disk full; make room");
     }
 
     #[test]

@@ -1,10 +1,8 @@
 //! Runs of the program: to its end, or until the test is over.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus},
-};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -58,10 +56,19 @@ pub(crate) struct Serving {
 impl Serving {
     /// Starts it in a folder, on a port that the system chooses, and waits until it listens.
     pub(crate) fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    /// As [`Serving::start`], with more arguments.
+    pub(crate) fn start_with(folder: &Path, arguments: &[&str]) -> Self {
         let log = folder.join("log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_roadstead"));
         clean(&mut command);
-        command.args(["serve", "--listen", "127.0.0.1:0"]).current_dir(folder).stderr(File::create(&log).unwrap());
+        command
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .current_dir(folder)
+            .stderr(File::create(&log).unwrap());
         let child = command.spawn().unwrap();
         let mut serving = Self { child, log, address: String::new() };
         assert!(eventually(|| serving.log().contains("listening address=")), "it does not listen: {}", serving.log());

@@ -1,13 +1,14 @@
 //! A start that cannot be: exit code 1, one line that says why and what to do.
 
-use std::{net::TcpListener, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::{
-    program::{Ended, Serving, finish, run},
-    support::process::{Place, run as succeed, tool},
-};
+use crate::program::{Ended, Serving, finish, run};
+use crate::support::process::{Place, run as succeed, tool};
 
 /// Serves on a free port with its content in this folder.
 fn serve_in(folder: &Path, storage: &str) -> Ended {
@@ -111,6 +112,8 @@ fn tls_files_that_do_not_fit_are_told() {
     };
     serve("absent.crt", "one.key")
         .expect_error(64, &["ROADSTEAD_SERVER__TLS__CERTIFICATE: absent.crt cannot be read", "check the path"]);
+    let environment = [("ROADSTEAD_SERVER__TLS__CERTIFICATE", "empty"), ("ROADSTEAD_SERVER__TLS__KEY", "one.key")];
+    run(folder.path(), &["check"], &environment).expect_error(64, &["empty holds no certificate"]);
     serve("empty", "one.key").expect_error(1, &["empty holds no certificate", "BEGIN CERTIFICATE"]);
     serve("one.crt", "empty").expect_error(1, &["empty holds no private key", "BEGIN PRIVATE KEY"]);
     serve("one.key", "one.crt").expect_error(1, &["one.key holds no certificate", "are certificate and key exchanged?"]);

@@ -1,22 +1,16 @@
 //! A stop: transfers finish, a second signal cuts them, and nothing is lost.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    path::Path,
-    time::Duration,
-};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::{
-    program::Serving,
-    support::{
-        layout::sha256,
-        process::{Place, eventually},
-    },
-};
+use crate::program::Serving;
+use crate::support::layout::sha256;
+use crate::support::process::{Place, eventually};
 
 /// More than the sockets between server and client hold, so that a client which does not read keeps a download running.
 const SIZE: usize = 64 << 20;
@@ -62,6 +56,18 @@ fn a_second_signal_ends_the_server_at_once() {
     server.send(Signal::TERM);
     assert_eq!(server.ended().code(), Some(1), "{}", server.log());
     assert!(server.log().contains("stopped at once"), "{}", server.log());
+}
+
+#[test]
+fn a_stop_that_has_to_cut_transfers_says_so() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("roadstead.toml"), "[server]\ndrain_timeout = \"1s\"\n").unwrap();
+    let mut server = Serving::start_with(folder.path(), &["--config", "roadstead.toml"]);
+    let digest = push(folder.path(), &server);
+    let _download = Download::start(&server, &digest);
+    server.send(Signal::TERM);
+    assert_eq!(server.ended().code(), Some(1), "{}", server.log());
+    assert!(server.log().contains("did not finish within server.drain_timeout"), "{}", server.log());
 }
 
 /// A download of which only the head was read.

@@ -6,9 +6,10 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::hub;
 use crate::netns::Netns;
 use crate::support::layout::{Layout, sha256};
-use crate::support::process::{Daemon, Place, free_port, run, tool};
+use crate::support::process::{Daemon, Place, free_port, tool};
 use crate::support::server::Server;
 
 /// The name of the upstream's image behind the server, by path.
@@ -39,11 +40,11 @@ impl Stage {
         let netns = Netns::new();
         let place = netns.place();
         let port = free_port();
-        let upstream = docker_registry(&place, &directory, port);
+        let upstream = hub::start(&place, directory.path(), port);
         let image = Layout::write(&directory.path().join("image"), "pushed");
         let busybox = Layout::write(&directory.path().join("busybox"), "pulled through");
         for name in ["library/busybox:1", "team/app:1"] {
-            fill(&place, &busybox, port, name);
+            hub::push(&place, &busybox, port, name);
         }
         let settings = format!(
             "[storage]\nurl = \"file:{}\"\n[[upstream]]\nhost = \"docker.io\"\ndefault = true\nroot = [\"library/**\"]\n\
@@ -134,29 +135,4 @@ pub(crate) fn first_digest(layout: &Path) -> String {
     let index = std::fs::read(layout.join("index.json")).expect("the layout has an index");
     let index: Value = serde_json::from_slice(&index).expect("the index is JSON");
     index["manifests"][0]["digest"].as_str().expect("an entry has a digest").to_owned()
-}
-
-/// Debian's registry, on a port of the place.
-fn docker_registry(place: &Place, directory: &TempDir, port: u16) -> Daemon {
-    let data = directory.path().join("upstream");
-    let file = directory.path().join("upstream.yml");
-    let config = format!(
-        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
-        data.display()
-    );
-    std::fs::write(&file, config).expect("the configuration can be written");
-    let mut command = place.daemon(&tool("docker-registry"));
-    // A certificate bundle meant for other programs stops its S3 driver, and with that all of it.
-    command.env_remove("AWS_CA_BUNDLE").arg("serve").arg(&file);
-    let mut registry = Daemon::start(&mut command, directory.path().join("upstream.log"));
-    let url = format!("http://127.0.0.1:{port}/v2/");
-    registry.wait_until(|| place.request(&[&url]).is_some());
-    registry
-}
-
-fn fill(place: &Place, busybox: &Layout, port: u16, name: &str) {
-    let mut skopeo = place.program(&tool("skopeo"));
-    skopeo.args(["--insecure-policy", "copy", "--all", "--dest-tls-verify=false"]);
-    skopeo.arg(format!("oci:{}:1", busybox.path.display()));
-    run(skopeo.arg(format!("docker://127.0.0.1:{port}/{name}")));
 }

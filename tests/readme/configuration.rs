@@ -1,26 +1,29 @@
 //! Every configuration that a page shows is one that `roadstead check` takes.
 
+use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::{
-    document::{Block, PAGES, blocks, page},
-    stage::in_folder,
-    support::process::output,
-};
+use crate::document::{Block, PAGES, blocks, page};
+use crate::stage::in_folder;
+use crate::support::process::{output, run, tool};
 
 /// The files that the examples name below `/etc/roadstead`.
-const FILES: [&str; 4] = ["tls.crt", "tls.key", "hub-password", "team-ca.pem"];
+fn write_files(etc: &Path) {
+    std::fs::create_dir_all(etc).unwrap();
+    std::fs::write(etc.join("hub-password"), "content").unwrap();
+    let mut openssl = Command::new(tool("openssl"));
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+    openssl.args(["-subj", "/CN=registry.example.org", "-addext", "subjectAltName=DNS:registry.example.org"]);
+    run(openssl.args(["-keyout", "tls.key", "-out", "tls.crt"]).current_dir(etc));
+    std::fs::copy(etc.join("tls.crt"), etc.join("team-ca.pem")).unwrap();
+}
 
 #[test]
 fn every_configuration_that_is_shown_is_right() {
     let folder = TempDir::new().unwrap();
-    let etc = folder.path().join("etc/roadstead");
-    std::fs::create_dir_all(&etc).unwrap();
-    for file in FILES {
-        std::fs::write(etc.join(file), "content").unwrap();
-    }
+    write_files(&folder.path().join("etc/roadstead"));
     let mut shown = 0;
     // docs/config.md is tried by the tests of the configuration itself.
     for path in PAGES.iter().filter(|path| **path != "docs/config.md") {

@@ -2,12 +2,11 @@
 
 use serde_json::Value;
 
-use crate::{
-    document::{Block, blocks, page},
-    picture,
-    stage::Stage,
-    support::{layout::sha256, process::tool},
-};
+use crate::document::{Block, blocks, page};
+use crate::picture;
+use crate::stage::Stage;
+use crate::support::layout::sha256;
+use crate::support::process::tool;
 
 /// The clients that copy an index as it is; the others push one platform, or what they built.
 const WHOLE: [&str; 5] = ["containerd", "crane", "oras", "regctl", "skopeo"];

@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 #![expect(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
 
+#[path = "../support/hub.rs"]
+mod hub;
 #[path = "../support/netns.rs"]
 mod netns;
 #[expect(dead_code, reason = "shared with the tests of other programs, which need more of it")]

@@ -1,9 +1,7 @@
 //! The README's picture names only what there is: clients with an example, endpoints that answer, rooms of the workspace.
 
-use crate::{
-    document::{Block, blocks, page, root},
-    stage::Stage,
-};
+use crate::document::{Block, blocks, page, root};
+use crate::stage::Stage;
 
 /// The endpoints that the picture names; `/v2/` is the whole API.
 const ENDPOINTS: [&str; 4] = ["/v2/", "/livez", "/readyz", "/metrics"];

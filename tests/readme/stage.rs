@@ -4,21 +4,16 @@
 //! Three things differ from what a reader has. `cargo run --release --` is the binary of this test. `ROADSTEAD_CONFIG` names a file that
 //! says where Docker Hub really is. And paths below `/etc/` lie in the test's folder, so that nothing of the machine is changed.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::{
-    document::Block,
-    netns::Netns,
-    support::{
-        layout::Layout,
-        process::{Daemon, Place, free_port, output, run, tool},
-    },
-};
+use crate::document::Block;
+use crate::hub;
+use crate::netns::Netns;
+use crate::support::layout::Layout;
+use crate::support::process::{Daemon, Place, free_port, output, tool};
 
 /// Where the README says that the server is.
 pub(crate) const HOST: &str = "127.0.0.1:5000";
@@ -46,9 +41,9 @@ impl Stage {
         let netns = Netns::new();
         let place = netns.place();
         let port = free_port();
-        let upstream = docker_hub(&place, directory.path(), port);
+        let upstream = hub::start(&place, directory.path(), port);
         let alpine = Layout::write(&directory.path().join("alpine"), "alpine");
-        fill(&place, &alpine, port);
+        hub::push(&place, &alpine, port, "library/alpine:latest");
         let config = format!("[[upstream]]\nhost = \"docker.io\"\ndefault = true\nurl = \"http://127.0.0.1:{port}\"\n");
         std::fs::write(directory.path().join("upstream.toml"), config).unwrap();
         let server = start(&place, directory.path(), serve);
@@ -196,25 +191,4 @@ fn start(place: &Place, directory: &Path, serve: &Block) -> Daemon {
     let ready = format!("http://{HOST}/readyz");
     server.wait_until(|| place.request(&[&ready]).is_some_and(|(status, _)| status == 200));
     server
-}
-
-/// Debian's registry in the role of Docker Hub.
-fn docker_hub(place: &Place, directory: &Path, port: u16) -> Daemon {
-    let (data, file) = (directory.join("upstream"), directory.join("upstream.yml"));
-    let storage = format!("storage: {{filesystem: {{rootdirectory: {}}}}}", data.display());
-    std::fs::write(&file, format!("version: 0.1\n{storage}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n")).unwrap();
-    let mut command = place.daemon(&tool("docker-registry"));
-    // A certificate bundle meant for other programs stops its S3 driver, and with that all of it.
-    command.env_remove("AWS_CA_BUNDLE").arg("serve").arg(&file);
-    let mut registry = Daemon::start(&mut command, directory.join("upstream.log"));
-    let url = format!("http://127.0.0.1:{port}/v2/");
-    registry.wait_until(|| place.request(&[&url]).is_some());
-    registry
-}
-
-fn fill(place: &Place, alpine: &Layout, port: u16) {
-    let mut skopeo = place.program(&tool("skopeo"));
-    skopeo.args(["--insecure-policy", "copy", "--all", "--dest-tls-verify=false"]);
-    skopeo.arg(format!("oci:{}:1", alpine.path.display()));
-    run(skopeo.arg(format!("docker://127.0.0.1:{port}/library/alpine:latest")));
 }
