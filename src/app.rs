@@ -1,5 +1,6 @@
 //! From a configuration to a running server.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -113,7 +114,7 @@ impl App {
         };
         let drained = tokio::select! {
             drained = server.serve(api, shutdown) => drained,
-            () = sweep(&registry, clock.as_ref(), upload_lifetime) => unreachable!("the sweep never ends"),
+            never = sweep(&registry, clock.as_ref(), upload_lifetime) => match never {},
         };
         tasks.close();
         let behind = tokio::time::timeout(BACKGROUND, tasks.wait()).await;
@@ -125,7 +126,7 @@ impl App {
 }
 
 /// Ends forgotten upload sessions, at the start and then every hour.
-async fn sweep(registry: &Registry, clock: &dyn Clock, lifetime: Duration) {
+async fn sweep(registry: &Registry, clock: &dyn Clock, lifetime: Duration) -> Infallible {
     loop {
         match registry.expire_uploads(lifetime).await {
             Ok(0) => {}
