@@ -7,9 +7,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use oci::{Discover, Error, Pull};
 use registry::Registry;
 use server::{Body, Peer, RequestBody};
@@ -88,35 +89,22 @@ impl Api {
         let start = self.0.clock.monotonic();
         let request_id = Uuid::now_v7().simple().to_string();
         let (head, body) = request.into_parts();
+        let mut pending = Pending::new(self, start, &request_id, &head);
         let parsed = Route::parse(&head.method, head.uri.path(), head.uri.query());
-        let (label, mut response) = match parsed {
+        let mut response = match parsed {
             Ok(route) => {
-                let label = route.label();
+                pending.entry.label = route.label();
                 let answered = self.answer(route, &head.headers, body, &request_id).await;
-                (label, answered.unwrap_or_else(|failure| error::response(&failure, &request_id)))
+                answered.unwrap_or_else(|failure| error::response(&failure, &request_id))
             }
-            Err(refusal) => ("none", error::refusal(&refusal, &request_id)),
+            Err(refusal) => error::refusal(&refusal, &request_id),
         };
         respond::set(&mut response, REQUEST_ID, &request_id);
         if head.uri.path().starts_with("/v2") {
             response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
         }
-        let entry = Entry {
-            request_id,
-            label,
-            method: head.method,
-            path: head.uri.path().chars().take(512).collect(),
-            status: response.status(),
-            peer: head.extensions.get::<Peer>().map(|peer| peer.addr.to_string()),
-            agent: head.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).map(str::to_owned),
-        };
-        let api = self.clone();
-        response.map(|body| {
-            body.on_end(move |sent, complete| {
-                let duration = api.0.clock.monotonic().saturating_sub(start);
-                entry.tell(&api.0.metrics, duration, sent, complete);
-            })
-        })
+        pending.entry.status = response.status().as_u16();
+        response.map(|body| body.on_end(move |sent, complete| pending.end(sent, complete)))
     }
 
     async fn answer(
@@ -203,22 +191,62 @@ impl Api {
     }
 }
 
+/// A request that is being answered. Dropped, it is told of: when its body has ended, or when its client has left before there was
+/// an answer.
+struct Pending {
+    api: Api,
+    start: Duration,
+    entry: Entry,
+    /// Bytes of the body that were sent, and whether they were all.
+    ended: Option<(u64, bool)>,
+}
+
 /// One line of the request log.
 struct Entry {
     request_id: String,
     label: &'static str,
-    method: http::Method,
+    method: Method,
     path: String,
-    status: StatusCode,
+    status: u16,
     peer: Option<String>,
     agent: Option<String>,
 }
 
-impl Entry {
-    fn tell(&self, metrics: &Metrics, duration: std::time::Duration, sent: u64, complete: bool) {
-        metrics.request(self.label, self.method.as_str(), self.status.as_u16(), duration);
+/// What stands for the status where the client left before it could be given one, as other servers log it.
+const CLIENT_LEFT: u16 = 499;
+
+impl Pending {
+    fn new(api: &Api, start: Duration, request_id: &str, head: &http::request::Parts) -> Self {
+        let entry = Entry {
+            request_id: request_id.to_owned(),
+            label: "none",
+            method: head.method.clone(),
+            path: head.uri.path().chars().take(512).collect(),
+            status: CLIENT_LEFT,
+            peer: head.extensions.get::<Peer>().map(|peer| peer.addr.to_string()),
+            agent: head.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).map(str::to_owned),
+        };
+        Self { api: api.clone(), start, entry, ended: None }
+    }
+
+    fn end(mut self, sent: u64, complete: bool) {
         // The body of an answer to HEAD is never asked for.
-        let complete = complete || self.method == http::Method::HEAD;
+        self.ended = Some((sent, complete || self.entry.method == Method::HEAD));
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let parts = self.api.parts();
+        let duration = parts.clock.monotonic().saturating_sub(self.start);
+        let (sent, complete) = self.ended.unwrap_or_default();
+        self.entry.tell(&parts.metrics, duration, sent, complete);
+    }
+}
+
+impl Entry {
+    fn tell(&self, metrics: &Metrics, duration: Duration, sent: u64, complete: bool) {
+        metrics.request(self.label, self.method.as_str(), self.status, duration);
         let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             target: "roadstead::requests",
@@ -226,7 +254,7 @@ impl Entry {
             route = self.label,
             method = %self.method,
             path = self.path,
-            status = self.status.as_u16(),
+            status = self.status,
             duration_ms,
             size_bytes = sent,
             complete,

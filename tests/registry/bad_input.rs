@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use testing::{FakeUpstream, Fault};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -146,4 +147,25 @@ async fn operators_endpoints_answer() {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_its_answer_is_told_of() {
+    let fake = FakeUpstream::start();
+    fake.fault("/", Fault::Delay(Duration::from_mins(10)));
+    let server = TestServer::with_upstream(&fake).await;
+    let mut socket = TcpStream::connect(server.url.trim_start_matches("http://")).await.unwrap();
+    socket.write_all(b"GET /v2/docker.io/library/x/manifests/1 HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    while fake.requests().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(socket);
+    let left = "roadstead_http_requests_total{route=\"pull_manifest\",method=\"GET\",status=\"499\"} 1";
+    for _ in 0..500 {
+        if server.get("/metrics").await.text().await.unwrap().contains(left) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nothing was told of it");
 }
