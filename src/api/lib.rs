@@ -1,4 +1,4 @@
-//! `/v2/`: the OCI distribution API over HTTP. The straight line of a request: one typed [`Route`] is parsed from method and path,
+//! `/v2/`: the OCI distribution API over HTTP. The straight line of a request: one typed `Route` is parsed from method and path,
 //! its name resolved, the guard asked, and a thin handler calls one method of the core.
 //!
 //! Beside it stand the three endpoints that an operator's machinery asks for: `/livez`, `/readyz` and `/metrics`.
