@@ -154,7 +154,7 @@ struct RegistrySpool {
 #[async_trait]
 impl FillSpool for RegistrySpool {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        Registry::write_spool(&mut self.spool, bytes)
+        self.registry.write_spool(&mut self.spool, bytes)
     }
 
     fn written(&self) -> u64 {

@@ -124,6 +124,7 @@ impl Api {
         }
         self.0.guard.check(&route)?;
         let mut response = if route.is_change() {
+            self.refuse_web_pages(headers)?;
             self.dispatch_to_the_end(route, headers.clone(), body, request_id.to_owned()).await?
         } else {
             Box::pin(self.dispatch(route, headers, body, request_id)).await?
@@ -132,6 +133,16 @@ impl Api {
             respond::set(&mut response, respond::NAMESPACE, namespace);
         }
         Ok(response)
+    }
+
+    /// A web page that somebody has open on this machine can send requests here, also under a name that leads here by a trick. No
+    /// client of registries sends an `Origin`; a page other than our own that changes something is nobody's wish.
+    fn refuse_web_pages(&self, headers: &HeaderMap) -> Result<(), Error> {
+        let Some(origin) = headers.get(http::header::ORIGIN) else { return Ok(()) };
+        if !self.0.external_url.is_empty() && origin.as_bytes() == self.0.external_url.as_bytes() {
+            return Ok(());
+        }
+        Err(Error::Denied { reason: "web pages may not change what is stored here".to_owned() })
     }
 
     /// Runs a change on a task of its own. A client that leaves drops the future that answers it; what it has begun to change must

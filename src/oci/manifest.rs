@@ -97,6 +97,10 @@ impl ManifestView {
     /// `ManifestInvalid` says what is wrong with it.
     pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Self, Error> {
         check_depth(bytes)?;
+        // The parser would take the fields in an array, one after the other.
+        if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+            return Err(invalid("a manifest is a JSON object"));
+        }
         let wire: Wire = serde_json::from_slice(bytes).map_err(|cause| invalid(cause.to_string()))?;
         let media_type = media_type_of(&wire, content_type)?;
         if wire.schema_version != Some(2) {
@@ -220,12 +224,14 @@ mod tests {
     fn what_is_wrong_is_said() {
         let index = Some(media_type::OCI_INDEX);
         assert!(reason("{", index).contains("EOF"));
-        assert!(reason("[]", index).contains("invalid"));
+        assert!(reason("[]", index).contains("JSON object"));
+        assert!(reason(r#"[2, null, null, null, null, [], null, null]"#, index).contains("JSON object"));
         assert!(reason(r#"{"schemaVersion":1,"manifests":[]}"#, index).contains("schemaVersion"));
         assert!(reason(r#"{"schemaVersion":2,"manifests":[]}"#, None).contains("neither"));
         assert!(reason(r#"{"schemaVersion":2,"manifests":[]}"#, Some("text/plain")).contains("text/plain"));
         assert!(reason(r#"{"schemaVersion":2,"mediaType":"x/y","manifests":[]}"#, index).contains("Content-Type"));
-        assert!(reason(r#"{"schemaVersion":2,"manifests":[{"digest":"sha256:x"}]}"#, index).contains("mediaType"));
+        assert!(reason(r#"{"schemaVersion":2,"manifests":[{"size":1}]}"#, index).contains("mediaType"));
+        assert!(reason(r#"{"schemaVersion":2,"manifests":[{"digest":"sha256:x"}]}"#, index).contains("64 lower-case hex"));
         assert!(reason("{}", Some(media_type::DOCKER_SCHEMA1[1])).contains("schema 1"));
     }
 

@@ -17,13 +17,15 @@ const ATTEMPTS: usize = 4;
 
 type Key = (RepositoryName, Digest);
 
-/// Fills that run at the same time. More would only share the same line, and each takes a file and its space on disk.
+/// Fills from one upstream that run at the same time. More would only share the same line, and each takes a file and its space on disk.
 const PLACES: usize = 64;
 
 /// The fills that run.
+#[derive(Default)]
 pub(crate) struct Fills {
     running: Mutex<HashMap<Key, watch::Receiver<Progress>>>,
-    places: Arc<Semaphore>,
+    /// By the upstream's host, so that a slow one does not hold up the others.
+    places: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 /// A fill's place among the running ones, given back when dropped.
@@ -35,12 +37,6 @@ struct Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         self.this.0.fills.leave(&self.key);
-    }
-}
-
-impl Default for Fills {
-    fn default() -> Self {
-        Self { running: Mutex::default(), places: Arc::new(Semaphore::new(PLACES)) }
     }
 }
 
@@ -58,6 +54,11 @@ impl Fills {
         let (sender, receiver) = watch::channel(Progress::Asking);
         fills.insert(key.clone(), receiver.clone());
         (receiver, Some(sender))
+    }
+
+    fn places(&self, upstream: &Upstream) -> Arc<Semaphore> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(places.entry(upstream.host.clone()).or_insert_with(|| Arc::new(Semaphore::new(PLACES))))
     }
 
     fn leave(&self, key: &Key) {
@@ -117,7 +118,7 @@ impl PullThrough {
             Err(failure) => return Err(failure),
         }
         if self.0.cache.has_bytes(digest).await?
-            && upstream.remote.stat_blob(theirs, digest).await.is_ok()
+            && self.ask(upstream, upstream.remote.stat_blob(theirs, digest)).await.is_ok()
             && self.0.cache.adopt_blob(name, digest, &upstream.host).await?
         {
             self.note(upstream, CacheKind::Blob, CacheResult::Revalidated);
@@ -133,7 +134,7 @@ impl PullThrough {
         if let Some(progress) = sender {
             let (name, digest) = key.clone();
             let (cache, clock, metrics) = (Arc::clone(&self.0.cache), Arc::clone(&self.0.clock), self.0.metrics.clone());
-            let places = Arc::clone(&self.0.fills.places);
+            let places = self.0.fills.places(&upstream);
             let fill = Fill { upstream, cache, clock, metrics, name, theirs, digest, progress, places };
             let entered = Entered { this: self.clone(), key: key.clone() };
             self.run(async move {
@@ -161,6 +162,6 @@ impl PullThrough {
         if let Some(Progress::Running { size: Some(size), .. }) = running.map(|progress| progress.borrow().clone()) {
             return Ok(BlobStat { digest: digest.clone(), size: Some(size) });
         }
-        upstream.remote.stat_blob(theirs, digest).await
+        self.ask(upstream, upstream.remote.stat_blob(theirs, digest)).await
     }
 }

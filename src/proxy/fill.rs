@@ -23,6 +23,8 @@ use crate::names::Upstream;
 const CHUNK: u64 = 64 * 1024;
 /// So far behind the end, what was written is still in memory; a reader further behind may have to wait for the disk.
 const WARM: u64 = 256 * 1024 * 1024;
+/// How long a fill waits for a place among those of its upstream: clients wait half a minute for the head of an answer.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// Attempts without a single new byte before a fill is given up.
 const ATTEMPTS: u32 = 5;
 /// The wait before the first new attempt; doubled for each that brings nothing.
@@ -61,7 +63,19 @@ impl Fill {
     /// Asks the cache once more first: a fill of the same blob may have ended after the request that starts this one looked. Then
     /// there is nothing to do, and the progress stays where it is.
     pub(crate) async fn run(&self) {
-        let Ok(_place) = self.places.acquire().await else { return };
+        let place = tokio::select! {
+            place = self.places.acquire() => place,
+            () = self.clock.sleep(PATIENCE) => {
+                let reason = format!("too many transfers from {} are running", self.upstream.host);
+                self.progress.send_replace(Progress::Failed(Arc::new(Error::Unavailable { reason, source: None })));
+                return;
+            }
+        };
+        // One receiver is that of the list of fills. Nobody waits any more: a fill begins to be the server's with its first byte.
+        if self.progress.receiver_count() <= 1 {
+            return;
+        }
+        let Ok(_place) = place else { return };
         if self.cache.stat_blob(&self.name, &self.digest).await.is_ok() {
             return;
         }
@@ -110,7 +124,9 @@ impl Fill {
             let failure = match self.copy_from(&source, blob.size, spool, file).await {
                 Ok(()) => return Ok(()),
                 // The storage, not the upstream: another attempt would fail the same way.
-                Err(failure @ (Error::Internal { .. } | Error::Unavailable { .. })) => return Err(failure),
+                Err(failure @ (Error::Internal { .. } | Error::Unavailable { .. } | Error::TooLarge { .. })) => {
+                    return Err(failure);
+                }
                 Err(failure) => failure,
             };
             if spool.written() > before {
@@ -122,7 +138,11 @@ impl Fill {
             }
             tracing::info!(upstream = self.upstream.host, digest = %self.digest, at = spool.written(), error = %failure, "a fill broke off and is taken up again");
             self.metrics.fill_resumed(&self.upstream.host);
-            self.clock.sleep(backoff).await;
+            let asked = match failure {
+                Error::TooManyRequests { retry_after: Some(seconds), .. } => Duration::from_secs(seconds),
+                _ => Duration::ZERO,
+            };
+            self.clock.sleep(backoff.max(asked)).await;
             backoff *= 2;
         }
     }

@@ -280,14 +280,6 @@ impl PullThrough {
         passenger.arrive().await
     }
 
-    /// Asks an upstream for a manifest, unless it has said that it wants to be left alone.
-    async fn ask<T>(&self, upstream: &Upstream, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        self.0.quota.check(upstream, self.0.clock.as_ref())?;
-        let answer = answer.await;
-        self.0.quota.note(upstream, self.0.clock.as_ref(), &answer);
-        answer
-    }
-
     async fn is_here(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
         match self.0.cache.resolve(name, &Reference::Digest(digest.clone())).await {
             Ok(_) => Ok(true),

@@ -115,12 +115,14 @@ impl Discover for PullThrough {
         let Some((upstream, theirs)) = self.0.names.upstream_of(name) else {
             return self.0.cache.tags(name, page).await;
         };
-        match self.bounded(&upstream, upstream.remote.tags(&theirs, page)).await {
-            Ok(listing) => Ok(listing),
-            Err(failure) => match self.0.cache.tags(name, page).await {
-                Ok(listing) => Ok(with_warning(listing, &upstream, &failure)),
-                Err(_) => Err(failure),
+        let answer = self.ask(&upstream, upstream.remote.tags(&theirs, page));
+        match self.0.cache.tags(name, page).await {
+            Ok(copy) => match self.bounded(&upstream, answer).await {
+                Ok(listing) => Ok(listing),
+                Err(failure) => Ok(with_warning(copy, &upstream, &failure)),
             },
+            // There is nothing to serve instead, so there is no hurry.
+            Err(_) => answer.await,
         }
     }
 
@@ -134,21 +136,35 @@ impl Discover for PullThrough {
         let Some((upstream, theirs)) = self.0.names.upstream_of(name) else {
             return self.0.cache.referrers(name, subject, query).await;
         };
-        match self.bounded(&upstream, upstream.remote.referrers(&theirs, subject, query)).await {
-            Ok(listing) => Ok(listing),
-            Err(failure) if failure.is_unknown() => self.0.cache.referrers(name, subject, query).await,
-            Err(failure) => {
-                // Nothing is not what we know, it is what we do not know: whoever looks for a signature must not take it for an answer.
-                match self.0.cache.referrers(name, subject, query).await {
-                    Ok(listing) if !listing.entries.is_empty() => Ok(with_warning(listing, &upstream, &failure)),
-                    _ => Err(failure),
-                }
-            }
+        let answer = self.ask(&upstream, upstream.remote.referrers(&theirs, subject, query));
+        match self.0.cache.referrers(name, subject, query).await {
+            Ok(copy) if !copy.entries.is_empty() => match self.bounded(&upstream, answer).await {
+                Ok(listing) => Ok(listing),
+                Err(failure) if failure.is_unknown() => Ok(copy),
+                Err(failure) => Ok(with_warning(copy, &upstream, &failure)),
+            },
+            // Nothing is not what we know, it is what we do not know: whoever looks for a signature must not take it for an answer.
+            _ => match answer.await {
+                Err(failure) if failure.is_unknown() => Ok(Listing { entries: Vec::new(), next: None, warning: None }),
+                answered => answered,
+            },
         }
     }
 }
 
 impl PullThrough {
+    /// Asks an upstream something, unless it has said that it wants to be left alone.
+    pub(crate) async fn ask<T>(
+        &self,
+        upstream: &Upstream,
+        answer: impl Future<Output = Result<T, Error>> + Send,
+    ) -> Result<T, Error> {
+        self.0.quota.check(upstream, self.0.clock.as_ref())?;
+        let answer = answer.await;
+        self.0.quota.note(upstream, self.0.clock.as_ref(), &answer);
+        answer
+    }
+
     /// An upstream's answer, or a failure after [`PATIENCE`]. Whatever is asked so has a second best answer here.
     pub(crate) async fn bounded<T>(
         &self,

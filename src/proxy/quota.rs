@@ -13,6 +13,8 @@ use crate::names::Upstream;
 
 /// Upstreams are few; this is only a bound.
 const UPSTREAMS: u64 = 1000;
+/// How long an upstream is left alone that does not say for how long.
+const UNSAID: Duration = Duration::from_secs(30);
 /// No upstream is left alone for longer, whatever it says.
 const LONGEST: Duration = Duration::from_hours(1);
 
@@ -26,7 +28,7 @@ impl Default for Quota {
 }
 
 impl Quota {
-    /// May the upstream be asked for manifests? Else what it has said, with what is left of its time.
+    /// May the upstream be asked? Else what it has said, with what is left of its time.
     pub(crate) fn check(&self, upstream: &Upstream, clock: &dyn Clock) -> Result<(), Error> {
         let until = self.0.get(&upstream.host).unwrap_or_default();
         let left = until.saturating_sub(clock.monotonic());
@@ -39,9 +41,10 @@ impl Quota {
 
     /// Notes what an answer says of it.
     pub(crate) fn note<T>(&self, upstream: &Upstream, clock: &dyn Clock, answer: &Result<T, Error>) {
-        if let Err(Error::TooManyRequests { retry_after: Some(seconds), .. }) = answer {
-            let wait = Duration::from_secs(*seconds).min(LONGEST);
-            self.0.insert(upstream.host.clone(), clock.monotonic() + wait);
+        if let Err(Error::TooManyRequests { retry_after, .. }) = answer {
+            let wait = retry_after.map_or(UNSAID, Duration::from_secs).min(LONGEST);
+            let known = self.0.get(&upstream.host).unwrap_or_default();
+            self.0.insert(upstream.host.clone(), known.max(clock.monotonic() + wait));
         }
     }
 }

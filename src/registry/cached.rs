@@ -46,8 +46,9 @@ impl Registry {
         self.store.spool(algorithm).map_err(fault::store("starting a fill"))
     }
 
-    /// Takes bytes into a spool.
-    pub fn write_spool(spool: &mut Spool, bytes: &[u8]) -> Result<(), Error> {
+    /// Takes bytes into a spool. `TooLarge` beyond the limit for blobs.
+    pub fn write_spool(&self, spool: &mut Spool, bytes: &[u8]) -> Result<(), Error> {
+        self.check_size(spool.written() + bytes.len() as u64)?;
         spool.write(bytes).map_err(fault::store("writing a fill"))
     }
 

@@ -39,7 +39,10 @@ const TLS_BUFFER: usize = 512 * 1024;
 
 /// What a client may send on a stream before we have read it, and on all of its streams together.
 const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// Streams of one connection at the same time. Each may hold a chunk or two of what it is sending.
+const MAX_STREAMS: u32 = 100;
 
 /// A stream reads its next chunk once less than this waits to be sent, so that a stalled one holds little more than a chunk.
 const STREAM_BUFFER: usize = 64 * 1024;
@@ -199,7 +202,7 @@ impl Connection {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(STREAM_BUFFER)
-            .max_concurrent_streams(250)
+            .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEAD)
             .serve_connection(io, self.dispatch(Protocol::Http2, service));
         let mut connection = pin!(connection);

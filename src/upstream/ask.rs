@@ -98,12 +98,19 @@ impl Remote {
         let Some(challenge) = learned else {
             return Ok(None);
         };
-        let authorization = self.authorization(&challenge, name, None).await;
-        if matches!(authorization, Err(Refusal::Failed(_))) {
-            // The realm may have moved: the next request asks the registry for it again.
-            self.learn(None);
+        match self.authorization(&challenge, name, None).await {
+            // What was learned from one repository need not hold for another, and the realm may have moved: the registry is asked
+            // without, and its own challenge decides.
+            Err(Refusal::Denied) => {
+                self.learn(None);
+                Ok(None)
+            }
+            Err(failed @ Refusal::Failed(_)) => {
+                self.learn(None);
+                Err(failed)
+            }
+            other => other,
         }
-        authorization
     }
 
     async fn authorization(

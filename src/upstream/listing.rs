@@ -16,10 +16,13 @@ use crate::outcome::{Wanted, What};
 use crate::wire::{Method, Reply};
 
 /// The most that is read of one page.
-const PAGE_LIMIT: usize = 16 << 20;
+const PAGE_LIMIT: usize = 4 << 20;
+
+/// The most referrers of one answer; more are paged.
+const MAX_PAGE: usize = 1000;
 
 /// The most pages of referrers that are read for one answer.
-const MAX_PAGES: usize = 20;
+const MAX_PAGES: usize = 10;
 
 #[derive(Deserialize)]
 struct Tags {
@@ -86,7 +89,7 @@ impl Remote {
         // A map: in the order of digests, and each of them once.
         let sorted: BTreeMap<String, Descriptor> =
             found.into_iter().filter(wanted).map(|descriptor| (descriptor.digest.to_string(), descriptor)).collect();
-        Ok(Listing::cut(sorted.into_values(), &query.page, usize::MAX, |descriptor| descriptor.digest.to_string()))
+        Ok(Listing::cut(sorted.into_values(), &query.page, MAX_PAGE, |descriptor| descriptor.digest.to_string()))
     }
 
     /// `None` if the registry does not have this API.

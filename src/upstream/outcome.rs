@@ -100,6 +100,9 @@ impl Remote {
     }
 }
 
+/// No wait is longer than this, whatever is asked for, in seconds.
+const LONGEST_WAIT: u64 = 60 * 60;
+
 /// When a response asks us to come back, in seconds from `now`.
 pub(crate) fn retry_after(response: &Response, now: SystemTime) -> Option<u64> {
     parse_retry_after(response.header(RETRY_AFTER)?, now)
@@ -107,11 +110,11 @@ pub(crate) fn retry_after(response: &Response, now: SystemTime) -> Option<u64> {
 
 fn parse_retry_after(text: &str, now: SystemTime) -> Option<u64> {
     let text = text.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(seconds);
-    }
-    let date = httpdate::parse_http_date(text).ok()?;
-    Some(date.duration_since(now).map_or(0, |wait| wait.as_secs()))
+    let seconds = match text.parse() {
+        Ok(seconds) => seconds,
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).map_or(0, |wait| wait.as_secs()),
+    };
+    Some(seconds.min(LONGEST_WAIT))
 }
 
 #[derive(Deserialize)]

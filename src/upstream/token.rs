@@ -25,10 +25,10 @@ const MIN_LIFETIME: u64 = 60;
 const MAX_LIFETIME: u64 = 24 * 60 * 60;
 
 /// The most of a realm's answer that is read.
-const TOKEN_LIMIT: usize = 1 << 20;
+const TOKEN_LIMIT: usize = 64 << 10;
 
-/// Tokens that are kept: one per repository in use.
-const CAPACITY: u64 = 10_000;
+/// Bytes of tokens that are kept, one token per repository in use, with the names that they are kept under.
+const CAPACITY: u64 = 16 << 20;
 
 /// Docker Hub's registry and its realm are two hosts of one owner.
 const DOCKER_HUB: (&str, &str) = ("registry-1.docker.io", "auth.docker.io");
@@ -69,7 +69,14 @@ struct Answer {
 
 impl Tokens {
     pub(crate) fn new(origin: Url, credentials: Option<Credentials>, realms: Vec<String>, clock: Arc<dyn Clock>) -> Self {
-        Self { cache: Cache::new(CAPACITY), origin, credentials, realms, clock }
+        let weigh = |key: &Key, fetched: &Fetched| {
+            let names = key.realm.len() + key.service.as_ref().map_or(0, String::len) + key.scope.len();
+            let token = fetched.as_ref().map_or(0, |token| token.authorization.len());
+            u32::try_from(names + token + 256).unwrap_or(u32::MAX)
+        };
+        let cache =
+            Cache::builder().max_capacity(CAPACITY).weigher(weigh).time_to_live(Duration::from_secs(MAX_LIFETIME)).build();
+        Self { cache, origin, credentials, realms, clock }
     }
 
     /// `Basic …`, for the upstream itself and allowed realms; `None` without credentials.
@@ -127,8 +134,10 @@ impl Tokens {
         if is_hub && realm.scheme() == "https" && realm.port().is_none() {
             return true;
         }
-        let authority = realm.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        self.realms.iter().any(|allowed| allowed.eq_ignore_ascii_case(&authority))
+        let bare = realm.port().is_none().then(|| host.to_owned());
+        let full = realm.port_or_known_default().map(|port| format!("{host}:{port}"));
+        let names = [bare, full];
+        self.realms.iter().any(|allowed| names.iter().flatten().any(|name| allowed.eq_ignore_ascii_case(name)))
     }
 
     async fn fetch(&self, wire: &Wire, url: &Url, credentials: bool) -> Fetched {

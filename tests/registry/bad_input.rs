@@ -169,3 +169,13 @@ async fn a_client_that_leaves_before_its_answer_is_told_of() {
     }
     panic!("nothing was told of it");
 }
+
+#[tokio::test]
+async fn a_web_page_changes_nothing() {
+    let server = TestServer::start(config()).await;
+    let path = format!("/v2/a/blobs/uploads/?digest={}", sha256(b"x"));
+    let pushed = server.request("POST", &path).header("origin", "http://evil.example").body("x").send().await.unwrap();
+    assert_eq!(refusal(pushed).await, refused(403, "DENIED"));
+    assert_eq!(server.request("GET", "/v2/").header("origin", "http://evil.example").send().await.unwrap().status(), 200);
+    server.stop().await;
+}

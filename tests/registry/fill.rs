@@ -204,3 +204,25 @@ async fn a_head_of_a_blob_asks_the_upstream_and_fetches_nothing() {
     assert_eq!((fake.count("HEAD", "/blobs/"), fake.count("GET", "/blobs/")), (1, 0));
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_upstream_that_stalls_does_not_hold_up_another() {
+    let (slow, good) = (FakeUpstream::start_on_thread(), FakeUpstream::start_on_thread());
+    slow.fault("/blobs/", Fault::Stall { after: 1 });
+    let digest = good.put_blob("team/app", "content");
+    let mut config = crate::harness::config();
+    let mut second = crate::harness::docker_hub(&slow);
+    second.host = "slow.example".to_owned();
+    second.name = "slow.example".parse().unwrap();
+    second.default = false;
+    config.upstreams = vec![crate::harness::docker_hub(&good), second];
+    let server = TestServer::start(config).await;
+    let stalled: Vec<_> = (0..70_u64).map(|seed| slow.put_blob_sized("team/app", 10_000, seed)).collect();
+    let starts = stalled.iter().map(|digest| {
+        let request = server.request("GET", &format!("/v2/slow.example/team/app/blobs/{digest}"));
+        tokio::time::timeout(Duration::from_millis(500), request.send())
+    });
+    join_all(starts).await;
+    let got = server.get(&format!("/v2/docker.io/team/app/blobs/{digest}")).await;
+    assert_eq!(got.text().await.unwrap(), "content");
+}

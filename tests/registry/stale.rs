@@ -261,3 +261,20 @@ async fn a_slow_upstream_is_waited_for_once() {
     }
     assert_eq!(fake.count("HEAD", "/manifests/3"), 1);
 }
+
+#[tokio::test]
+async fn an_upstream_that_limits_us_without_saying_how_long_is_left_alone_too() {
+    let fake = FakeUpstream::start();
+    let (server, clock) = server(&fake).await;
+    fake.fault("/", Fault::TooManyRequests { retry_after: None });
+    let blob = format!("/v2/docker.io/library/alpine/blobs/{}", crate::harness::sha256(b"x"));
+    assert_eq!(server.get(PATH).await.status(), 429);
+    for path in [PATH, "/v2/docker.io/library/alpine/tags/list", &blob] {
+        assert_eq!(text(&server.head(path).await, "retry-after"), "30", "{path}");
+    }
+    assert_eq!(fake.requests().len(), 1);
+    clock.advance(Duration::from_secs(30));
+    fake.clear_faults();
+    assert_eq!(server.get(PATH).await.status(), 404);
+    server.stop().await;
+}
