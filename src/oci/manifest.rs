@@ -225,7 +225,7 @@ mod tests {
         let index = Some(media_type::OCI_INDEX);
         assert!(reason("{", index).contains("EOF"));
         assert!(reason("[]", index).contains("JSON object"));
-        assert!(reason(r#"[2, null, null, null, null, [], null, null]"#, index).contains("JSON object"));
+        assert!(reason(r"[2, null, null, null, null, [], null, null]", index).contains("JSON object"));
         assert!(reason(r#"{"schemaVersion":1,"manifests":[]}"#, index).contains("schemaVersion"));
         assert!(reason(r#"{"schemaVersion":2,"manifests":[]}"#, None).contains("neither"));
         assert!(reason(r#"{"schemaVersion":2,"manifests":[]}"#, Some("text/plain")).contains("text/plain"));

@@ -85,6 +85,15 @@ impl Body {
     }
 }
 
+impl Body {
+    /// For a connection that carries other bodies too: less is read ahead.
+    pub(crate) fn share_connection(&mut self) {
+        if let Kind::File(file) = &mut self.kind {
+            file.share_connection();
+        }
+    }
+}
+
 impl From<Kind> for Body {
     fn from(kind: Kind) -> Self {
         Self { kind, end: None }

@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 
 /// Larger buffers cost page faults, smaller ones system calls.
 const CHUNK: usize = 256 * 1024;
+/// Where many bodies share a connection, each of which may stand still with a chunk or two in hand.
+const SHARED_CHUNK: usize = 64 * 1024;
 
 pub(super) struct FileBody {
     file: Arc<File>,
@@ -21,6 +23,8 @@ pub(super) struct FileBody {
     in_place: bool,
     reading: Option<Reading>,
     spare: Spare,
+    /// Bytes that are read at a time.
+    chunk: usize,
 }
 
 /// A read on a blocking thread: the buffer, and how much of it is filled.
@@ -38,7 +42,12 @@ struct Chunk {
 
 impl FileBody {
     pub(super) fn new(file: Arc<File>, offset: u64, length: u64) -> Self {
-        Self { file, offset, remaining: length, in_place: true, reading: None, spare: Spare::default() }
+        Self { file, offset, remaining: length, in_place: true, reading: None, spare: Spare::default(), chunk: CHUNK }
+    }
+
+    /// For a connection that carries other bodies too.
+    pub(super) fn share_connection(&mut self) {
+        self.chunk = SHARED_CHUNK;
     }
 
     pub(super) fn remaining(&self) -> u64 {
@@ -66,7 +75,7 @@ impl FileBody {
     }
 
     fn wanted(&self) -> usize {
-        usize::try_from(self.remaining).map_or(CHUNK, |remaining| remaining.min(CHUNK))
+        usize::try_from(self.remaining).map_or(self.chunk, |remaining| remaining.min(self.chunk))
     }
 
     fn buffer(&self) -> Vec<u8> {

@@ -32,7 +32,10 @@ pub(crate) struct Sent {
 }
 
 impl Sent {
-    pub(crate) fn new(body: Body, protocol: Protocol, metrics: Metrics, activity: &Arc<Activity>) -> Self {
+    pub(crate) fn new(mut body: Body, protocol: Protocol, metrics: Metrics, activity: &Arc<Activity>) -> Self {
+        if protocol == Protocol::Http2 {
+            body.share_connection();
+        }
         let running = activity.running();
         let activity = Arc::clone(activity);
         Self { body, protocol, metrics, activity, quantum: 0, pause: None, waiting: None, _running: running }

@@ -226,3 +226,27 @@ async fn a_client_that_leaves_while_the_token_is_fetched_does_not_hurt_the_other
     leaving.abort();
     staying.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn what_one_repository_asked_for_does_not_shut_out_another() {
+    let setup = setup();
+    setup.fake.put_image("library/nginx", "latest");
+    setup.fake.put_image("library/redis", "latest");
+    let redis = oci::RepositoryName::parse("library/redis").unwrap();
+    setup.fake.auth(bearer(|_| {}));
+    setup.upstream.resolve(&name(), &tag("latest")).await.unwrap();
+    // The registry serves the other one to anybody, and the realm knows nothing of it.
+    setup.fake.auth(Auth::None);
+    setup.fake.fault("/token", Fault::Status(403));
+    for _ in 0..2 {
+        setup.upstream.resolve(&redis, &tag("latest")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_wait_without_end_is_cut_to_an_hour() {
+    let setup = setup();
+    setup.fake.fault("/", Fault::TooManyRequests { retry_after: Some(u64::MAX.to_string()) });
+    let limited = setup.upstream.resolve(&name(), &tag("latest")).await;
+    assert!(matches!(limited, Err(Error::TooManyRequests { retry_after: Some(3600), .. })), "{limited:?}");
+}
