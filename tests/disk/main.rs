@@ -1,20 +1,24 @@
-//! A disk that is full, and one that cannot be written: an error that says so, nothing half visible, and recovery without a restart.
+//! A disk that is full: an error that says so, nothing half visible, and recovery without a restart.
 //!
 //! The server runs in a mount namespace of its own, where its folder is a small file system in memory.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use oci::{Algorithm, Digest, Hasher};
 use reqwest::{Client, Method, Response};
 
-/// The server in its namespace, killed when the test ends.
+#[path = "../support/binary.rs"]
+mod binary;
+
+use crate::binary::Binary;
+
+/// The server in its namespace.
 struct Server {
-    process: Child,
-    url: String,
+    binary: Binary,
     client: Client,
 }
 
@@ -35,32 +39,21 @@ impl Server {
             env!("CARGO_BIN_EXE_roadstead"),
             file.display()
         );
-        let mut process = Command::new("unshare")
-            .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(process.stderr.take().unwrap());
-        let mut first = String::new();
-        log.read_line(&mut first).unwrap();
-        let line: serde_json::Value =
-            serde_json::from_str(&first).unwrap_or_else(|_| panic!("the server did not start: {first}"));
-        let url = format!("http://{}", line["address"].as_str().unwrap());
-        // The pipe must be emptied, or the server stops at a full one.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let mut command = Command::new("unshare");
+        let binary = Binary::start(command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]));
         let client = Client::builder().tls_backend_preconfigured(certs::client_config(&[]).unwrap()).no_proxy().build().unwrap();
-        Self { process, url, client }
+        Self { binary, client }
     }
 
     async fn send(&self, method: &str, path: &str) -> Response {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        self.client.request(method, format!("{}{path}", self.url)).send().await.unwrap()
+        self.client.request(method, format!("{}{path}", self.binary.url)).send().await.unwrap()
     }
 
     /// Sends all of a body whatever the server says meanwhile, then reads the whole answer. An HTTP library may drop an answer that
     /// comes before its body is sent.
     fn upload(&self, method: &str, path: &str, body: &[u8]) -> String {
-        let mut socket = TcpStream::connect(self.url.trim_start_matches("http://")).unwrap();
+        let mut socket = TcpStream::connect(self.binary.url.trim_start_matches("http://")).unwrap();
         let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
         socket.write_all(head.as_bytes()).unwrap();
         socket.write_all(body).unwrap();
@@ -71,13 +64,6 @@ impl Server {
 
     fn push(&self, content: &[u8]) -> String {
         self.upload("POST", &format!("/v2/a/blobs/uploads/?digest={}", digest(content)), content)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

@@ -4,8 +4,8 @@
 //! copy must be right, and the server's anonymous memory must stay bounded. Late joiners and early leavers are among the clients.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,6 +17,11 @@ use reqwest::Client;
 use telemetry::{Clock, SystemClock};
 use testing::{FakeUpstream, Fault, deterministic_bytes};
 
+#[path = "../support/binary.rs"]
+mod binary;
+
+use crate::binary::Binary;
+
 const MIB: usize = 1024 * 1024;
 const SIZE: usize = 200 * MIB;
 const RATE: u64 = 50_000_000;
@@ -24,51 +29,23 @@ const CLIENTS: usize = 100;
 /// Anonymous memory that the server may have at its peak.
 const MEMORY: u64 = 100 * 1024 * 1024;
 
-/// The server, killed when the test ends however it ends.
-struct Server {
-    process: Child,
-    url: String,
+/// Starts the binary with an upstream.
+fn start(folder: &Path, upstream: &str) -> Binary {
+    let config = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[storage]\nurl = \"file:{}\"\n[log]\nformat = \"json\"\n[[upstream]]\nhost = \
+         \"docker.io\"\nurl = \"{upstream}\"\n",
+        folder.join("data").display()
+    );
+    let file = folder.join("roadstead.toml");
+    std::fs::write(&file, config).unwrap();
+    Binary::start(Command::new(env!("CARGO_BIN_EXE_roadstead")).args(["serve", "--config"]).arg(&file))
 }
 
-impl Server {
-    /// Starts the binary and reads the port from its first log line.
-    fn start(folder: &std::path::Path, upstream: &str) -> Self {
-        let config = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n[storage]\nurl = \"file:{}\"\n[log]\nformat = \"json\"\n[[upstream]]\nhost = \
-             \"docker.io\"\nurl = \"{upstream}\"\n",
-            folder.join("data").display()
-        );
-        let file = folder.join("roadstead.toml");
-        std::fs::write(&file, config).unwrap();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_roadstead"))
-            .args(["serve", "--config"])
-            .arg(&file)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(process.stderr.take().unwrap());
-        let mut first = String::new();
-        log.read_line(&mut first).unwrap();
-        let line: serde_json::Value = serde_json::from_str(&first).unwrap();
-        let url = format!("http://{}", line["address"].as_str().unwrap());
-        // The pipe must be emptied, or the server stops at a full one.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { process, url }
-    }
-
-    /// Anonymous memory now, in bytes.
-    fn anonymous_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// Anonymous memory of a process now, in bytes.
+fn anonymous_memory(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
 /// How a client behaves.
@@ -126,14 +103,15 @@ async fn a_hundred_clients_share_one_fetch() {
     let expected = deterministic_bytes(SIZE, 7);
     fake.fault("/blobs/", Fault::Rate { bytes_per_second: RATE });
     let folder = tempfile::tempdir().unwrap();
-    let server = Arc::new(Server::start(folder.path(), &fake.url()));
+    let server = start(folder.path(), &fake.url());
+    let process = server.process.id();
     let peak = Arc::new(AtomicU64::new(0));
     let watching = Arc::new(AtomicBool::new(true));
     let watcher = std::thread::spawn({
-        let (server, peak, watching) = (Arc::clone(&server), Arc::clone(&peak), Arc::clone(&watching));
+        let (peak, watching) = (Arc::clone(&peak), Arc::clone(&watching));
         move || {
             while watching.load(Ordering::Relaxed) {
-                peak.fetch_max(server.anonymous_memory(), Ordering::Relaxed);
+                peak.fetch_max(anonymous_memory(process), Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
