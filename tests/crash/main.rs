@@ -114,7 +114,8 @@ async fn what_was_acknowledged_survives_being_killed() {
     let client = new_client();
     for kill in 0..kills {
         let mut server = start(folder.path());
-        check(&client, &server.url, &counts.lock().unwrap().clone()).await;
+        let now = *counts.lock().unwrap();
+        check(&client, &server.url, &now).await;
         let tasks: Vec<_> = (0..PUSHERS)
             .map(|pusher| tokio::spawn(push_on(client.clone(), server.url.clone(), pusher, Arc::clone(&counts))))
             .collect();
