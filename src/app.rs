@@ -33,7 +33,6 @@ pub struct App {
     tasks: TaskTracker,
     clock: Arc<dyn Clock>,
     upload_lifetime: Duration,
-    metrics: Metrics,
 }
 
 /// Opens the store, makes every room and binds the socket, with the given clock. Every error says what to do.
@@ -69,7 +68,7 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
         external_url: config.server.external_url.map(|url| url.as_str().trim_end_matches('/').to_owned()).unwrap_or_default(),
     });
     let upload_lifetime = config.storage.upload_lifetime;
-    Ok(App { server, api, registry, readiness, tasks, clock, upload_lifetime, metrics })
+    Ok(App { server, api, registry, readiness, tasks, clock, upload_lifetime })
 }
 
 fn tls(config: &Config) -> Result<Option<Arc<certs::ServerConfig>>, certs::Error> {
@@ -97,15 +96,9 @@ impl App {
         self.server.local_addr()
     }
 
-    /// The counters of this server.
-    #[must_use]
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
     /// Answers requests until `shutdown` resolves, then lets running ones finish. `false` if some had to be cut.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {
-        let Self { server, api, registry, readiness, tasks, clock, upload_lifetime, metrics: _ } = self;
+        let Self { server, api, registry, readiness, tasks, clock, upload_lifetime } = self;
         readiness.set(true);
         let stopping = readiness.clone();
         let shutdown = async move {

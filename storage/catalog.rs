@@ -26,11 +26,11 @@ impl Store {
     /// The repository's entry, if it has one.
     pub async fn repository(&self, name: &RepositoryName) -> Result<Option<RepositoryRecord>, Error> {
         let key = keys::catalog_entry(name);
-        let load = self.objects.read_json(&key);
-        self.caches.repositories.or_load(name.clone(), load).await
+        let load = async { self.objects.read_json(&key).await.map(Some) };
+        self.caches.repositories.or_load(name.clone(), load).await.map(Option::flatten)
     }
 
-    /// Enters the repository unless it is there.
+    /// Enters the repository unless it is there. Must run to its end: on a task that no client can cancel.
     pub async fn add_repository(&self, name: &RepositoryName, cached_from: Option<&str>, at: SystemTime) -> Result<(), Error> {
         if self.repository(name).await?.is_some() {
             return Ok(());
@@ -38,7 +38,9 @@ impl Store {
         let key = keys::catalog_entry(name);
         let record = RepositoryRecord { cached_from: cached_from.map(str::to_owned), at: seconds(at) };
         let bytes: Bytes = encode(&key, &record)?;
-        self.objects.create(&key, bytes).await.map(|_| ())
+        let created = self.objects.create(&key, bytes).await;
+        self.caches.repositories.forget(name);
+        created.map(|_| ())
     }
 
     /// All repositories in byte order of their names.

@@ -14,7 +14,7 @@
 //! A component of a repository name cannot begin with `_`, so the markers cannot collide with names.
 
 use object_store::path::Path;
-use oci::{Algorithm, Digest, RepositoryName, Tag};
+use oci::{Digest, RepositoryName, Tag};
 use uuid::Uuid;
 
 pub(crate) fn layout() -> Path {
@@ -35,10 +35,6 @@ pub(crate) fn members(digest: &Digest) -> Path {
 
 pub(crate) fn manifest(name: &RepositoryName, digest: &Digest) -> Path {
     Path::from(format!("repositories/{name}/_manifests/{}/{}", digest.algorithm(), digest.hex()))
-}
-
-pub(crate) fn manifests(name: &RepositoryName, algorithm: Algorithm) -> Path {
-    Path::from(format!("repositories/{name}/_manifests/{algorithm}"))
 }
 
 pub(crate) fn tag(name: &RepositoryName, tag: &Tag) -> Path {

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use oci::{Algorithm, Annotations, Descriptor, Digest, RepositoryName};
+use oci::{Annotations, Descriptor, Digest, RepositoryName};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -90,16 +90,6 @@ impl Store {
         let removed = self.objects.delete(&keys::manifest(name, digest)).await;
         self.caches.manifests.forget(&(name.clone(), digest.clone()));
         removed.map(|()| true)
-    }
-
-    /// Digests of the repository's manifests, in no order that means anything.
-    pub async fn manifests(&self, name: &RepositoryName) -> Result<Vec<Digest>, Error> {
-        let mut digests = Vec::new();
-        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            let names = self.objects.children(&keys::manifests(name, algorithm)).await?;
-            digests.extend(names.iter().filter_map(|(hex, _)| Digest::from_hex(algorithm, hex).ok()));
-        }
-        Ok(digests)
     }
 
     /// Digests of what was ever pushed with this subject, in order; some may be gone.

@@ -38,7 +38,8 @@ pub(crate) struct Caches {
     pub(crate) manifests: ExactCache<(RepositoryName, Digest), ManifestRecord>,
     pub(crate) tags: ExactCache<(RepositoryName, Tag), TagRecord>,
     pub(crate) members: ExactCache<(RepositoryName, Digest), ()>,
-    pub(crate) repositories: ExactCache<RepositoryName, RepositoryRecord>,
+    /// With those that are not there, since every pull at the root asks whether its name is hosted.
+    pub(crate) repositories: ExactCache<RepositoryName, Option<RepositoryRecord>>,
 }
 
 impl Caches {

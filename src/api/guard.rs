@@ -19,11 +19,11 @@ pub enum Action {
 
 /// What is asked: an action, on a repository where it has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Access {
+pub struct Access<'route> {
     /// The action.
     pub action: Action,
     /// The repository, under the name by which it is stored.
-    pub repository: Option<RepositoryName>,
+    pub repository: Option<&'route RepositoryName>,
 }
 
 /// Decides about requests. Until access rules exist everyone may do everything; the root refuses to listen beyond loopback.
@@ -33,40 +33,40 @@ pub struct Guard;
 impl Guard {
     /// Lets a route pass, or says why not.
     pub(crate) fn check(&self, route: &Route) -> Result<(), Error> {
-        accesses(route).iter().try_for_each(|access| self.decide(access))
+        accesses(route).iter().flatten().try_for_each(|access| self.decide(access))
     }
 
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "where the access rules will be asked")]
-    fn decide(&self, _: &Access) -> Result<(), Error> {
+    fn decide(&self, _: &Access<'_>) -> Result<(), Error> {
         Ok(())
     }
 }
 
 /// All that a route wants. Exhaustive, so that no route can be without.
-pub(crate) fn accesses(route: &Route) -> Vec<Access> {
-    let on = |action, name: &RepositoryName| vec![Access { action, repository: Some(name.clone()) }];
+pub(crate) fn accesses(route: &Route) -> [Option<Access<'_>>; 2] {
     match route {
-        Route::Live | Route::Ready | Route::Metrics | Route::Version => Vec::new(),
-        Route::Catalog { .. } => vec![Access { action: Action::Catalog, repository: None }],
+        Route::Live | Route::Ready | Route::Metrics | Route::Version => [None, None],
+        Route::Catalog { .. } => [Some(Access { action: Action::Catalog, repository: None }), None],
         Route::Tags { source, .. }
         | Route::Referrers { source, .. }
         | Route::PullManifest { source, .. }
-        | Route::PullBlob { source, .. } => on(Action::Pull, &source.name),
+        | Route::PullBlob { source, .. } => [on(Action::Pull, &source.name), None],
         Route::PushManifest { name, .. }
         | Route::StartUpload { name, .. }
         | Route::PushBlob { name, .. }
         | Route::UploadStatus { name, .. }
         | Route::AppendUpload { name, .. }
         | Route::FinishUpload { name, .. }
-        | Route::CancelUpload { name, .. } => on(Action::Push, name),
+        | Route::CancelUpload { name, .. } => [on(Action::Push, name), None],
         // A mount gives content of one repository to another, so it is a pull as well.
-        Route::MountBlob { name, from, .. } => {
-            let mut wanted = on(Action::Push, name);
-            wanted.extend(from.iter().flat_map(|from| on(Action::Pull, from)));
-            wanted
-        }
-        Route::DeleteManifest { name, .. } | Route::DeleteBlob { name, .. } => on(Action::Delete, name),
+        Route::MountBlob { name, from, .. } => [on(Action::Push, name), from.as_ref().and_then(|from| on(Action::Pull, from))],
+        Route::DeleteManifest { name, .. } | Route::DeleteBlob { name, .. } => [on(Action::Delete, name), None],
     }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the form in which it is listed")]
+fn on(action: Action, name: &RepositoryName) -> Option<Access<'_>> {
+    Some(Access { action, repository: Some(name) })
 }
 
 #[cfg(test)]
@@ -80,8 +80,11 @@ mod tests {
     fn a_mount_wants_push_and_pull() {
         let query = format!("mount=sha256:{}&from=b", "a".repeat(64));
         let route = Route::parse(&Method::POST, "/v2/a/blobs/uploads/", Some(&query)).unwrap();
-        let wanted: Vec<_> =
-            accesses(&route).into_iter().map(|access| (access.action, access.repository.unwrap().to_string())).collect();
+        let wanted: Vec<_> = accesses(&route)
+            .into_iter()
+            .flatten()
+            .map(|access| (access.action, access.repository.unwrap().to_string()))
+            .collect();
         assert_eq!(wanted, [(Action::Push, "a".to_owned()), (Action::Pull, "b".to_owned())]);
     }
 }

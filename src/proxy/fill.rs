@@ -23,7 +23,7 @@ use crate::names::Upstream;
 const CHUNK: u64 = 64 * 1024;
 /// So far behind the end, what was written is still in memory; a reader further behind may have to wait for the disk.
 const WARM: u64 = 256 * 1024 * 1024;
-/// How long a fill waits for a place among those of its upstream: clients wait half a minute for the head of an answer.
+/// How long a fill waits for its place, or for an upstream that limits us: clients wait half a minute for the head of an answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Attempts without a single new byte before a fill is given up.
 const ATTEMPTS: u32 = 5;
@@ -133,15 +133,16 @@ impl Fill {
                 (fruitless, backoff) = (0, BACKOFF);
             }
             fruitless += 1;
-            if fruitless >= ATTEMPTS {
-                return Err(failure);
-            }
-            tracing::info!(upstream = self.upstream.host, digest = %self.digest, at = spool.written(), error = %failure, "a fill broke off and is taken up again");
-            self.metrics.fill_resumed(&self.upstream.host);
             let asked = match failure {
                 Error::TooManyRequests { retry_after: Some(seconds), .. } => Duration::from_secs(seconds),
                 _ => Duration::ZERO,
             };
+            // No client waits for longer than that, and the place is another's.
+            if fruitless >= ATTEMPTS || asked > PATIENCE {
+                return Err(failure);
+            }
+            tracing::info!(upstream = self.upstream.host, digest = %self.digest, at = spool.written(), error = %chain(&failure), "a fill broke off and is taken up again");
+            self.metrics.fill_resumed(&self.upstream.host);
             self.clock.sleep(backoff.max(asked)).await;
             backoff *= 2;
         }

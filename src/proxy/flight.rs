@@ -74,6 +74,7 @@ pub(crate) fn copy(error: &Error) -> Error {
             Error::TooManyRequests { reason: reason.clone(), retry_after: *retry_after }
         }
         Error::Upstream { upstream, reason } => Error::Upstream { upstream: upstream.clone(), reason: reason.clone() },
+        Error::TooLarge { limit } => Error::TooLarge { limit: *limit },
         Error::Unavailable { reason, .. } => {
             Error::Unavailable { reason: reason.clone(), source: Some(telemetry::chain(error).into()) }
         }

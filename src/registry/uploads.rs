@@ -38,17 +38,8 @@ impl Registry {
         range: Option<ContentRange>,
         body: ByteStream,
     ) -> Result<u64, Error> {
-        let mut upload = self.upload(name, id).await?;
-        match self.receive(&mut upload, range, body).await {
-            Err(too_large @ Error::TooLarge { .. }) => {
-                upload.cancel().await.map_err(fault::store("cancelling an upload"))?;
-                Err(too_large)
-            }
-            received => {
-                let size = upload.save().await.map_err(fault::store("saving an upload"))?;
-                received.map(|()| size)
-            }
-        }
+        let upload = self.take(name, id, range, body).await?;
+        upload.save().await.map_err(fault::store("saving an upload"))
     }
 
     /// Adds a last chunk, if there is one, verifies the whole and makes it a blob of the repository, durably.
@@ -63,11 +54,7 @@ impl Registry {
         range: Option<ContentRange>,
         body: ByteStream,
     ) -> Result<(), Error> {
-        let mut upload = self.upload(name, id).await?;
-        if let Err(error) = self.receive(&mut upload, range, body).await {
-            upload.save().await.map_err(fault::store("saving an upload"))?;
-            return Err(error);
-        }
+        let upload = self.take(name, id, range, body).await?;
         upload.finish(digest).await.map_err(|error| match error {
             FinishError::Digest { actual } => mismatch(digest, &actual),
             FinishError::Store(failure) => fault::store("finishing an upload")(failure),
@@ -90,6 +77,26 @@ impl Registry {
             }
             Err(failure) => Err(fault::store("taking an upload up")(failure)),
         }
+    }
+
+    /// A session with a body added to it. If that fails, what may stay of it is saved; too much ends the session.
+    async fn take(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        range: Option<ContentRange>,
+        body: ByteStream,
+    ) -> Result<Upload, Error> {
+        let mut upload = self.upload(name, id).await?;
+        let failure = match self.receive(&mut upload, range, body).await {
+            Ok(()) => return Ok(upload),
+            Err(failure) => failure,
+        };
+        match failure {
+            Error::TooLarge { .. } => upload.cancel().await.map_err(fault::store("cancelling an upload"))?,
+            _ => upload.save().await.map(|_| ()).map_err(fault::store("saving an upload"))?,
+        }
+        Err(failure)
     }
 
     async fn receive(&self, upload: &mut Upload, range: Option<ContentRange>, mut body: ByteStream) -> Result<(), Error> {

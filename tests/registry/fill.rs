@@ -226,3 +226,24 @@ async fn one_upstream_that_stalls_does_not_hold_up_another() {
     let got = server.get(&format!("/v2/docker.io/team/app/blobs/{digest}")).await;
     assert_eq!(got.text().await.unwrap(), "content");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fill_does_not_wait_an_hour_for_an_upstream_that_asks_for_it() {
+    let fake = FakeUpstream::start_on_thread();
+    let digest = fake.put_blob_sized("library/big", MIB, 8);
+    fake.fault("/blobs/", Fault::Rate { bytes_per_second: 1024 * 1024 });
+    fake.fault("/blobs/", Fault::Cut { after: 300_000 });
+    let server = TestServer::with_upstream(&fake).await;
+    let mut body = server.get(&format!("/v2/docker.io/library/big/blobs/{digest}")).await.bytes_stream();
+    body.next().await.unwrap().unwrap();
+    fake.fault("/blobs/", Fault::TooManyRequests { retry_after: Some("3600".to_owned()) });
+    let end = tokio::time::timeout(Duration::from_secs(20), async {
+        while let Some(bytes) = body.next().await {
+            bytes?;
+        }
+        Ok::<_, reqwest::Error>(())
+    });
+    assert!(end.await.unwrap().is_err(), "a part was taken for the whole");
+    wait_for_fills_to_end(&server).await;
+    server.stop().await;
+}

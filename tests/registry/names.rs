@@ -113,3 +113,17 @@ async fn the_upstreams_listings_are_the_listings_of_the_cache() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_name_that_was_asked_of_the_upstream_is_ours_once_it_is_pushed() {
+    let fake = FakeUpstream::start();
+    fake.put_image("library/late", "theirs");
+    let server = TestServer::with_upstream(&fake).await;
+    assert_eq!(server.get("/v2/library/late/manifests/theirs").await.status(), 200);
+    let digest = server.push_image("library/late", "ours", "layer").await;
+    fake.clear_requests();
+    assert_eq!(text(&server.get("/v2/library/late/manifests/ours").await, "docker-content-digest"), digest.to_string());
+    assert_eq!(server.get("/v2/library/late/manifests/theirs").await.status(), 404);
+    assert!(fake.requests().is_empty());
+    server.stop().await;
+}
