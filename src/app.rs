@@ -11,7 +11,7 @@ use api::{Api, Guard, Readiness};
 use proxy::PullThrough;
 use registry::{Limits, Registry, Rules};
 use server::Server;
-use storage::Store;
+use storage::{Store, Surroundings};
 use telemetry::{Clock, Metrics, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
@@ -47,7 +47,9 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     };
     // The socket first: a taken port must not disturb the store of whoever has it.
     let server = Server::bind(&config.server.listen.to_string(), tls, limits, metrics.clone()).await?;
-    let store = Store::open(&config.storage.location, Arc::clone(&clock), metrics.clone()).await?;
+    let transport = wiring::transport(&config.storage)?;
+    let around = Surroundings { transport, ..Surroundings::new(Arc::clone(&clock), metrics.clone()) };
+    let store = Store::open_in(&config.storage.location, around).await?;
     let registry = registry(&config, store, &clock);
     let tasks = TaskTracker::new();
     let cache: Arc<dyn proxy::Cache> = Arc::new(RegistryCache(registry.clone()));
@@ -78,6 +80,7 @@ fn tls(config: &Config) -> Result<Option<Arc<certs::ServerConfig>>, certs::Error
 /// Reads the files that the configuration names as [`build`] would, and touches nothing: neither the store nor the socket.
 pub(crate) fn rehearse(config: &Config) -> anyhow::Result<()> {
     tls(config)?;
+    wiring::transport(&config.storage)?;
     wiring::upstreams(&config.upstreams, &(Arc::new(SystemClock::default()) as Arc<dyn Clock>), &Metrics::new())?;
     Ok(())
 }
@@ -108,6 +111,7 @@ impl App {
         let drained = tokio::select! {
             drained = server.serve(api, shutdown) => drained,
             never = sweep(&registry, clock.as_ref(), upload_lifetime) => match never {},
+            never = tell_trouble(&registry, &readiness) => match never {},
         };
         tasks.close();
         let behind = tokio::time::timeout(BACKGROUND, tasks.wait()).await;
@@ -115,6 +119,23 @@ impl App {
             tracing::warn!(fills = tasks.len(), "fills that nobody waits for were given up");
         }
         drained.finished
+    }
+}
+
+/// Keeps what `/readyz` says in step with the store, and tries a store in trouble until it is well.
+async fn tell_trouble(registry: &Registry, readiness: &Readiness) -> Infallible {
+    let mut trouble = registry.trouble();
+    let tell = async {
+        loop {
+            readiness.set_trouble(*trouble.borrow_and_update());
+            if trouble.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        never = tell => never,
+        () = registry.watch_over() => std::future::pending().await,
     }
 }
 

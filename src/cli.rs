@@ -129,6 +129,7 @@ fn summary(config: &Config) -> String {
     let storage = match &config.storage.location {
         Location::Memory => "memory, gone when the process ends".to_owned(),
         Location::Folder(path) => format!("the folder {}", path.display()),
+        Location::Bucket(bucket) => format!("the bucket {bucket}"),
     };
     let mut text = format!("listens on   {scheme}://{}\n", config.server.listen);
     if let Some(url) = &config.server.external_url {

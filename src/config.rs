@@ -9,6 +9,7 @@ mod reader;
 mod root_pattern;
 mod sections;
 mod spelling;
+mod storage;
 mod upstreams;
 mod value;
 
@@ -23,7 +24,7 @@ use secrecy::SecretString;
 use telemetry::log::Format;
 use url::Url;
 
-pub use storage::Location;
+pub use ::storage::Location;
 
 pub use self::problem::ConfigErrors;
 pub use self::root_pattern::{PatternError, RootPattern};
@@ -46,6 +47,12 @@ pub const KEYS: &[&str] = &[
     "server.tls.key",
     "storage.url",
     "storage.upload_lifetime",
+    "storage.endpoint",
+    "storage.region",
+    "storage.access_key",
+    "storage.secret_key_file",
+    "storage.ca",
+    "storage.single_server",
     "log.format",
     "log.level",
     "upstream.host",
@@ -118,6 +125,8 @@ pub struct Storage {
     pub location: Location,
     /// An upload session without any request for this long is dropped.
     pub upload_lifetime: Duration,
+    /// A file of certificates that are trusted for a bucket beside the system's roots.
+    pub ca: Option<PathBuf>,
 }
 
 /// `[log]`.
@@ -218,7 +227,7 @@ impl Config {
         let mut root = document.root(table.get_ref());
         let config = Self {
             server: sections::server(root.section("server")),
-            storage: sections::storage(root.section("storage")),
+            storage: storage::storage(root.section("storage")),
             log: sections::log(root.section("log")),
             upstreams: upstreams::read(&mut root),
         };
@@ -258,7 +267,7 @@ impl Default for Server {
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { location: Location::Folder(PathBuf::from("./data")), upload_lifetime: Duration::from_hours(24) }
+        Self { location: Location::Folder(PathBuf::from("./data")), upload_lifetime: Duration::from_hours(24), ca: None }
     }
 }
 

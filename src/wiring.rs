@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use oci::{
@@ -11,6 +11,7 @@ use oci::{
 };
 use proxy::FillSpool;
 use registry::{Registry, Spool};
+use storage::{Location, Transport};
 use telemetry::{Clock, Metrics};
 
 use crate::config;
@@ -53,6 +54,20 @@ fn upstream_of(
     })
 }
 
+/// How long a bucket may be silent. Longer than for others: while a part is on its way there, nothing comes back.
+const BUCKET_SILENCE: Duration = Duration::from_mins(2);
+
+/// The way to the bucket of the configuration, if content is kept in one.
+pub(crate) fn transport(storage: &config::Storage) -> anyhow::Result<Option<Transport>> {
+    let Location::Bucket(bucket) = &storage.location else { return Ok(None) };
+    // Without an endpoint it is one of the provider's, under a public name.
+    let origin = bucket.endpoint.as_deref().unwrap_or("https://bucket.invalid").parse()?;
+    let mut settings = outbound::Config::new(&origin);
+    settings.idle_timeout = BUCKET_SILENCE;
+    settings.ca.extend(storage.ca.clone());
+    Ok(Some(Transport::new(outbound::Client::new(&settings)?.into_inner())))
+}
+
 /// The routing of names, as the API asks for it.
 pub(crate) struct ApiNames(pub(crate) Arc<proxy::Names>);
 
@@ -92,7 +107,7 @@ impl Pull for RegistryCache {
 
 #[async_trait]
 impl Discover for RegistryCache {
-    async fn tags(&self, name: &RepositoryName, page: &Page) -> Result<Listing<String>, Error> {
+    async fn tags(&self, name: &RepositoryName, page: &Page) -> Result<Listing<Tag>, Error> {
         self.0.tags(name, page).await
     }
 
@@ -154,7 +169,9 @@ struct RegistrySpool {
 #[async_trait]
 impl FillSpool for RegistrySpool {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.registry.write_spool(&mut self.spool, bytes)
+        self.registry.append_spool(&mut self.spool, bytes)?;
+        self.spool.hash(bytes);
+        Ok(())
     }
 
     fn written(&self) -> u64 {

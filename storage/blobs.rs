@@ -2,23 +2,26 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::StreamExt;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, WriteMultipart};
-use oci::{Algorithm, ByteStream, Content, Digest, RangeSource, RepositoryName};
+use object_store::{GetOptions, GetResult, ObjectStore};
+use oci::{Algorithm, Content, Digest, RepositoryName};
 
+use crate::commit::Write;
 use crate::error::Error;
+use crate::folder::Folder;
 use crate::keys;
+use crate::remote::RemoteBlob;
 use crate::spool::Spool;
 use crate::store::Store;
 
-/// Content up to this size goes to a remote store in one call.
-const ONE_PUT: u64 = 8 * 1024 * 1024;
+/// Blobs up to this size are kept in memory when they are read.
+const SMALL: u64 = 32 * 1024;
 
 /// A blob that is there.
 pub struct StoredBlob {
@@ -28,83 +31,156 @@ pub struct StoredBlob {
     pub content: Content,
 }
 
+/// A blob that was read before.
+#[derive(Clone)]
+pub(crate) enum Held {
+    /// All of it.
+    Bytes(Bytes),
+    /// Its file, and how long that is.
+    File(Arc<File>, u64),
+}
+
+/// The repository that a blob is kept for.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// Its name.
+    pub repository: &'a RepositoryName,
+    /// The host of the upstream that it caches, if it does.
+    pub cached_from: Option<&'a str>,
+    /// Now.
+    pub at: SystemTime,
+}
+
+impl Held {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(_, size) => *size,
+        }
+    }
+
+    /// Opens the blob at `path`, off the threads that serve connections.
+    async fn open(path: PathBuf) -> std::io::Result<Option<Self>> {
+        let work = move || {
+            let file = match File::open(path) {
+                Err(missing) if missing.kind() == ErrorKind::NotFound => return Ok(None),
+                opened => opened?,
+            };
+            let size = file.metadata()?.len();
+            if size > SMALL {
+                return Ok(Some(Self::File(Arc::new(file), size)));
+            }
+            read_all(&file, size).map(|bytes| Some(Self::Bytes(bytes)))
+        };
+        tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
+    }
+}
+
+fn read_all(file: &File, size: u64) -> std::io::Result<Bytes> {
+    let mut bytes = vec![0; usize::try_from(size).map_err(std::io::Error::other)?];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes.into())
+}
+
 impl Store {
     /// The blob's size, if its bytes are here. Says nothing of who may have it.
     pub async fn stat_blob(&self, digest: &Digest) -> Result<Option<u64>, Error> {
-        self.objects.size(&keys::blob(digest)).await
+        match &self.backend.folder {
+            Some(folder) => Ok(self.held(folder, digest).await?.map(|held| held.size())),
+            // Whether a client need not send a blob is answered from the truth, never from memory.
+            None => self.objects.size(&keys::blob(digest)).await,
+        }
     }
 
     /// The blob, if its bytes are here. Says nothing of who may have it.
     pub async fn blob(&self, digest: &Digest) -> Result<Option<StoredBlob>, Error> {
-        let key = keys::blob(digest);
-        if let Some(folder) = &self.backend.folder {
-            return match File::open(folder.path(&key)) {
-                Ok(file) => {
-                    let size = file.metadata().map_err(Error::file("reading the size of a blob"))?.len();
-                    Ok(Some(StoredBlob { size, content: Content::File(Arc::new(file)) }))
-                }
-                Err(missing) if missing.kind() == ErrorKind::NotFound => Ok(None),
-                Err(other) => Err(Error::file("opening a blob")(other)),
-            };
-        }
-        let Some(size) = self.objects.size(&key).await? else { return Ok(None) };
-        let source = RemoteBlob { store: Arc::clone(&self.objects.store), key };
-        Ok(Some(StoredBlob { size, content: Content::Source(Arc::new(source)) }))
+        let held = match &self.backend.folder {
+            Some(folder) => self.held(folder, digest).await?,
+            None => match self.caches.blobs.find(digest) {
+                Some(held) => Some(held),
+                None => return self.remote_blob(digest).await,
+            },
+        };
+        Ok(held.map(|held| match held {
+            Held::Bytes(bytes) => StoredBlob { size: bytes.len() as u64, content: Content::Bytes(bytes) },
+            Held::File(file, size) => StoredBlob { size, content: Content::File(file) },
+        }))
     }
 
     /// All bytes of a blob that is known to be small (a manifest).
     pub async fn blob_bytes(&self, digest: &Digest) -> Result<Option<Bytes>, Error> {
-        let load = async {
-            let read = self.objects.read(&keys::blob(digest)).await?;
-            Ok(read.map(|(bytes, _)| bytes))
-        };
-        self.caches.bytes.or_load(digest.clone(), load).await
+        if let Some(Held::Bytes(bytes)) = self.caches.blobs.find(digest) {
+            return Ok(Some(bytes));
+        }
+        if let Some(folder) = &self.backend.folder {
+            let (file, size) = match self.held(folder, digest).await? {
+                None => return Ok(None),
+                Some(Held::Bytes(bytes)) => return Ok(Some(bytes)),
+                Some(Held::File(file, size)) => (file, size),
+            };
+            let work = tokio::task::spawn_blocking(move || read_all(&file, size)).await;
+            let read = work.map_err(std::io::Error::other).and_then(|read| read).map_err(Error::file("reading a blob"));
+            let bytes = self.noted(read)?;
+            self.caches.blobs.keep(digest.clone(), Held::Bytes(bytes.clone()));
+            return Ok(Some(bytes));
+        }
+        let Some((bytes, _)) = self.objects.read(&keys::blob(digest)).await? else { return Ok(None) };
+        self.caches.blobs.keep(digest.clone(), Held::Bytes(bytes.clone()));
+        Ok(Some(bytes))
     }
 
-    /// Stores bytes whose digest the caller has verified. Nothing is written if they are here already.
-    pub async fn put_blob(&self, digest: &Digest, bytes: Bytes) -> Result<(), Error> {
-        self.objects.create(&keys::blob(digest), bytes).await.map(|_| ())
+    async fn held(&self, folder: &Folder, digest: &Digest) -> Result<Option<Held>, Error> {
+        if let Some(held) = self.caches.blobs.find(digest) {
+            return Ok(Some(held));
+        }
+        let path = folder.path(&keys::blob(digest));
+        let load = async { self.noted(Held::open(path).await.map_err(Error::file("opening a blob"))) };
+        self.caches.blobs.or_load(digest.clone(), load).await
+    }
+
+    /// One call for all: what comes with the size is what most clients want, the whole.
+    async fn remote_blob(&self, digest: &Digest) -> Result<Option<StoredBlob>, Error> {
+        let key = keys::blob(digest);
+        let got: GetResult = match self.objects.timed("get", self.objects.store.get_opts(&key, GetOptions::default())).await {
+            Ok(got) => got,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(source) => return Err(Error::backend(&key, source)),
+        };
+        let size = got.meta.size;
+        if size > SMALL {
+            let content = Content::Source(Arc::new(RemoteBlob::new(self.objects.clone(), key, got)));
+            return Ok(Some(StoredBlob { size, content }));
+        }
+        let bytes = got.bytes().await.map_err(|source| Error::backend(&key, source))?;
+        self.caches.blobs.keep(digest.clone(), Held::Bytes(bytes.clone()));
+        Ok(Some(StoredBlob { size, content: Content::Bytes(bytes) }))
     }
 
     /// A place for a blob that comes in as a stream and will be kept under a digest of this algorithm.
     pub fn spool(&self, algorithm: Algorithm) -> Result<Spool, Error> {
-        Spool::create(self.clone(), algorithm)
+        let spool = Spool::create(self.clone(), algorithm);
+        self.noted(spool)
     }
 
-    /// Makes a complete file the object `key`: by renaming where the file lies in the store's own folder (`path`), else by
-    /// sending it there.
-    pub(crate) async fn keep_file(&self, path: Option<PathBuf>, file: Arc<File>, size: u64, key: &Path) -> Result<(), Error> {
-        let start = self.objects.clock.monotonic();
-        let kept = match (&self.backend.folder, path) {
-            (Some(folder), Some(path)) => {
-                let (folder, key) = (folder.clone(), key.clone());
-                let work = tokio::task::spawn_blocking(move || folder.adopt(&path, &file, &key));
-                work.await.map_err(std::io::Error::other).and_then(|kept| kept).map_err(Error::file("keeping a blob"))
-            }
-            _ => self.send_file(file, size, key).await,
-        };
-        self.objects.metrics.store_call("keep", kept.is_ok(), self.objects.clock.monotonic().saturating_sub(start));
+    /// Makes verified bytes a blob of a repository, durably; without `content`, bytes that are there.
+    ///
+    /// Must run to its end: on a task that no client can cancel.
+    pub(crate) async fn keep_blob(&self, digest: &Digest, content: Option<Write>, owner: Owner<'_>) -> Result<(), Error> {
+        let Owner { repository, cached_from, at } = owner;
+        let entry = self.new_repository(repository, cached_from, at).await?;
+        let is_new = entry.is_some();
+        let first = content.into_iter().chain(entry.map(|(key, bytes)| Write::Keep(key, bytes))).collect();
+        let mut steps = vec![first];
+        if !self.is_member(repository, digest).await? {
+            steps.push(vec![Write::Mark(keys::member(digest, repository))]);
+        }
+        let kept = self.commit(steps).await;
+        // A damaged one may have been replaced.
+        self.caches.blobs.forget(digest);
+        if is_new {
+            self.repository_added(repository, kept.is_ok());
+        }
         kept
-    }
-
-    async fn send_file(&self, file: Arc<File>, size: u64, key: &Path) -> Result<(), Error> {
-        let failed = |source| Error::backend(key, source);
-        if size <= ONE_PUT {
-            let bytes = read_at(file, 0, size).await?;
-            return self.objects.store.put(key, bytes.into()).await.map(|_| ()).map_err(failed);
-        }
-        let mut upload = WriteMultipart::new_with_chunk_size(
-            self.objects.store.put_multipart(key).await.map_err(failed)?,
-            usize::try_from(ONE_PUT).unwrap_or(usize::MAX),
-        );
-        let mut offset = 0;
-        while offset < size {
-            let bytes = read_at(Arc::clone(&file), offset, (size - offset).min(ONE_PUT)).await?;
-            offset += bytes.len() as u64;
-            upload.wait_for_capacity(2).await.map_err(failed)?;
-            upload.put(bytes);
-        }
-        upload.finish().await.map(|_| ()).map_err(failed)
     }
 
     /// May this repository serve this blob?
@@ -116,22 +192,25 @@ impl Store {
         self.caches.members.or_load((name.clone(), digest.clone()), load).await.map(|found| found.is_some())
     }
 
-    /// Lets the repository serve the blob, whose bytes are here.
-    pub async fn add_member(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
-        if self.is_member(name, digest).await? {
+    /// Lets the repository serve the blob, whose bytes are here. Must run to its end: on a task that no client can cancel.
+    pub async fn add_member(&self, digest: &Digest, owner: Owner<'_>) -> Result<(), Error> {
+        let Owner { repository, cached_from, at } = owner;
+        self.add_repository(repository, cached_from, at).await?;
+        if self.is_member(repository, digest).await? {
             return Ok(());
         }
-        self.objects.create(&keys::member(digest, name), Bytes::new()).await.map(|_| ())
+        self.commit(vec![vec![Write::Mark(keys::member(digest, repository))]]).await
     }
 
     /// Ends the repository's right to the blob. `false` if it had none. The bytes stay until they are collected.
     ///
     /// Must run to its end: on a task that no client can cancel.
     pub async fn remove_member(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
-        if !self.is_member(name, digest).await? {
+        let key = keys::member(digest, name);
+        if self.objects.size(&key).await?.is_none() {
             return Ok(false);
         }
-        let removed = self.objects.delete(&keys::member(digest, name)).await;
+        let removed = self.objects.delete(&key).await;
         self.caches.members.forget(&(name.clone(), digest.clone()));
         removed.map(|()| true)
     }
@@ -143,36 +222,8 @@ impl Store {
     }
 }
 
-/// A part of a file, off the threads that serve connections.
-async fn read_at(file: Arc<File>, offset: u64, length: u64) -> Result<Bytes, Error> {
-    use std::os::unix::fs::FileExt;
-
-    let work = tokio::task::spawn_blocking(move || {
-        let mut buffer = vec![0; usize::try_from(length).map_err(std::io::Error::other)?];
-        file.read_exact_at(&mut buffer, offset)?;
-        Ok(Bytes::from(buffer))
-    });
-    work.await.map_err(std::io::Error::other).and_then(|read| read).map_err(Error::file("reading a temporary file"))
-}
-
-/// A blob in a store that is asked over the network, or in memory.
-struct RemoteBlob {
-    store: Arc<dyn ObjectStore>,
-    key: Path,
-}
-
-#[async_trait]
-impl RangeSource for RemoteBlob {
-    async fn open(&self, start: u64, end: Option<u64>) -> Result<ByteStream, oci::Error> {
-        let range = match end {
-            Some(end) if end <= start => return Ok(futures_util::stream::empty().boxed()),
-            Some(end) => Some(GetRange::Bounded(start..end)),
-            // An offset at the end of an empty object is out of range to some stores.
-            None if start == 0 => None,
-            None => Some(GetRange::Offset(start)),
-        };
-        let options = GetOptions { range, ..GetOptions::default() };
-        let got = self.store.get_opts(&self.key, options).await.map_err(|cause| oci::Error::internal("opening a blob", cause))?;
-        Ok(got.into_stream().map(|bytes| bytes.map_err(|cause| oci::Error::internal("reading a blob", cause))).boxed())
-    }
+/// The blob's key, for those who write it by other ways.
+pub(crate) fn file(digest: &Digest, path: Option<PathBuf>, file: Arc<File>, size: u64) -> Write {
+    let key: Path = keys::blob(digest);
+    Write::File { key, path, file, size }
 }

@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use moka::sync::Cache;
 
@@ -21,13 +22,27 @@ pub(crate) struct ExactCache<K, V> {
 
 impl<K, V> ExactCache<K, V>
 where
-    K: Hash + Eq + Send + Sync + 'static,
+    K: Clone + Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// A cache of at most `capacity` units, an entry counting `weight`.
-    pub(crate) fn new(capacity: u64, weight: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
-        let values = Cache::builder().max_capacity(capacity).weigher(weight).build();
-        Self { values, generations: (0..STRIPES).map(|_| Mutex::new(0)).collect(), hasher: RandomState::new() }
+    /// A cache of at most `capacity` units, an entry counting `weight`. With a `lifetime`, which a store needs that others write to
+    /// as well, nothing is older than that.
+    pub(crate) fn new(capacity: u64, lifetime: Option<Duration>, weight: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
+        let mut values = Cache::builder().max_capacity(capacity).weigher(weight);
+        if let Some(lifetime) = lifetime {
+            values = values.time_to_live(lifetime);
+        }
+        Self { values: values.build(), generations: (0..STRIPES).map(|_| Mutex::new(0)).collect(), hasher: RandomState::new() }
+    }
+
+    /// The value, if it is in memory.
+    pub(crate) fn find(&self, key: &K) -> Option<V> {
+        self.values.get(key)
+    }
+
+    /// Remembers a value that was read under the caller's own care for its being right.
+    pub(crate) fn keep(&self, key: K, value: V) {
+        self.values.insert(key, value);
     }
 
     fn generation(&self, key: &K) -> &Mutex<u64> {
@@ -49,6 +64,17 @@ where
         Ok(Some(value))
     }
 
+    /// Brings the value up to date, if it is in memory, after the store was changed.
+    pub(crate) fn amend(&self, key: &K, change: impl FnOnce(&V)) {
+        let mut current = self.generation(key).lock().unwrap_or_else(PoisonError::into_inner);
+        *current += 1;
+        if let Some(value) = self.values.get(key) {
+            change(&value);
+            // What it weighs has changed with it.
+            self.values.insert(key.clone(), value);
+        }
+    }
+
     /// Forgets a key, after the store was changed (or may have been).
     pub(crate) fn forget(&self, key: &K) {
         let mut current = self.generation(key).lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,7 +89,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_load_that_a_write_overtook_is_not_kept() {
-        let cache = ExactCache::new(10, |_: &u8, _: &&str| 1);
+        let cache = ExactCache::new(10, None, |_: &u8, _: &&str| 1);
         let overtaken = cache
             .or_load(1, async {
                 cache.forget(&1);

@@ -3,11 +3,13 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use object_store::path::Path;
 use oci::RepositoryName;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::keys;
+use crate::listing::{Index, Slice};
 use crate::objects::encode;
 use crate::store::Store;
 use crate::time::seconds;
@@ -26,28 +28,60 @@ impl Store {
     /// The repository's entry, if it has one.
     pub async fn repository(&self, name: &RepositoryName) -> Result<Option<RepositoryRecord>, Error> {
         let key = keys::catalog_entry(name);
-        let load = async { self.objects.read_json(&key).await.map(Some) };
+        let load = async {
+            let record = self.objects.read_json(&key).await?;
+            // That there is none is remembered only where nobody else can make it meanwhile.
+            Ok((record.is_some() || self.backend.exact).then_some(record))
+        };
         self.caches.repositories.or_load(name.clone(), load).await.map(Option::flatten)
     }
 
     /// Enters the repository unless it is there. Must run to its end: on a task that no client can cancel.
     pub async fn add_repository(&self, name: &RepositoryName, cached_from: Option<&str>, at: SystemTime) -> Result<(), Error> {
-        if self.repository(name).await?.is_some() {
-            return Ok(());
-        }
-        let key = keys::catalog_entry(name);
-        let record = RepositoryRecord { cached_from: cached_from.map(str::to_owned), at: seconds(at) };
-        let bytes: Bytes = encode(&key, &record)?;
+        let Some((key, bytes)) = self.new_repository(name, cached_from, at).await? else { return Ok(()) };
         let created = self.objects.create(&key, bytes).await;
-        self.caches.repositories.forget(name);
+        self.repository_added(name, created.is_ok());
         created.map(|_| ())
     }
 
-    /// All repositories in byte order of their names.
-    pub async fn repositories(&self) -> Result<Vec<RepositoryName>, Error> {
-        let entries = self.objects.children(&keys::catalog()).await?;
-        let mut names: Vec<RepositoryName> = entries.iter().filter_map(|(entry, _)| keys::unflat(entry)).collect();
-        names.sort_unstable();
-        Ok(names)
+    /// The entry of a repository that has none yet.
+    pub(crate) async fn new_repository(
+        &self,
+        name: &RepositoryName,
+        cached_from: Option<&str>,
+        at: SystemTime,
+    ) -> Result<Option<(Path, Bytes)>, Error> {
+        if self.repository(name).await?.is_some() {
+            return Ok(None);
+        }
+        let key = keys::catalog_entry(name);
+        let record = RepositoryRecord { cached_from: cached_from.map(str::to_owned), at: seconds(at) };
+        let bytes = encode(&key, &record)?;
+        Ok(Some((key, bytes)))
+    }
+
+    /// Lets what is remembered follow an entry that was written, or may have been.
+    pub(crate) fn repository_added(&self, name: &RepositoryName, done: bool) {
+        self.caches.repositories.forget(name);
+        if done {
+            self.caches.catalog.amend(&(), |index| index.insert(name.clone()));
+        } else {
+            self.caches.catalog.forget(&());
+        }
+    }
+
+    /// The first `limit` repositories after `last`, which need not be one, in byte order of their names.
+    pub async fn repositories_after(&self, last: Option<&str>, limit: usize) -> Result<Slice<RepositoryName>, Error> {
+        if self.backend.exact {
+            let load = async {
+                let entries = self.objects.children(&keys::catalog()).await?;
+                Ok(Some(Index::new(entries.iter().filter_map(|(entry, _)| keys::unordered(entry)))))
+            };
+            let index = self.caches.catalog.or_load((), load).await?;
+            return Ok(index.map_or_else(|| Slice { entries: Vec::new(), more: false }, |index| index.after(last, limit)));
+        }
+        let offset = last.filter(|last| RepositoryName::parse(last).is_ok()).map(keys::ordered);
+        let above = |segment: &str, _| keys::unordered(segment).filter(|name| last.is_none_or(|last| name.as_str() > last));
+        self.objects.page(&keys::catalog(), offset.as_deref(), limit, above).await
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +25,7 @@ use object_store::{
 use telemetry::Clock;
 use uuid::Uuid;
 
+use crate::disk::Disk;
 use crate::lock;
 
 /// Where unfinished files are; cleared at every start.
@@ -57,6 +58,7 @@ pub(crate) struct Folder(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
+    disk: Arc<dyn Disk>,
     files: LocalFileSystem,
     stripes: Vec<Mutex<()>>,
     /// Directories whose own entries are known to be on disk.
@@ -72,11 +74,11 @@ impl Folder {
     /// Opens the folder, makes it if need be, locks it and clears what a crash left unfinished.
     ///
     /// Nothing is touched in a folder that has other things in it.
-    pub(crate) fn open(root: &FsPath, clock: Arc<dyn Clock>) -> Result<Self, FolderError> {
+    pub(crate) fn open(root: &FsPath, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Result<Self, FolderError> {
         fs::create_dir_all(root)?;
         let root = root.canonicalize()?;
         if let Some(parent) = root.parent() {
-            match sync_directory(parent) {
+            match disk.sync_directory(parent) {
                 // A parent that we may not read was not made by us, nor the folder in it.
                 Err(denied) if denied.kind() == io::ErrorKind::PermissionDenied => {}
                 synced => synced?,
@@ -88,13 +90,18 @@ impl Folder {
         let lock = lock::take(&root)?;
         let temporary = root.join(TEMPORARY);
         if temporary.exists() {
-            fs::remove_dir_all(&temporary)?;
+            disk.remove_directory(&temporary)?;
         }
-        fs::create_dir(&temporary)?;
+        disk.create_directory(&temporary)?;
         let files = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
         let directories = Mutex::new(HashSet::from([root.clone()]));
-        Ok(Self(Arc::new(Inner { root, files, stripes, directories, last_stamp: AtomicU64::new(0), clock, _lock: lock })))
+        Ok(Self(Arc::new(Inner { root, disk, files, stripes, directories, last_stamp: AtomicU64::new(0), clock, _lock: lock })))
+    }
+
+    /// The file layer.
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        self.0.disk.as_ref()
     }
 
     /// A path for a file that [`Folder::adopt`] may take in later.
@@ -110,30 +117,95 @@ impl Folder {
     /// Writes an object whole but without waiting for the disk: for what may be lost with the machine, not with the process.
     pub(crate) fn put_unsynced(&self, location: &Path, bytes: &[u8]) -> io::Result<()> {
         let (target, temporary) = (self.path(location), self.temporary_path());
-        fs::write(&temporary, bytes)?;
-        if let Some(directory) = target.parent() {
-            fs::create_dir_all(directory)?;
-        }
-        fs::rename(&temporary, &target)
+        let disk = self.disk();
+        let written = disk.create(&temporary).and_then(|file| disk.write_at(&file, bytes, 0));
+        let placed = written.and_then(|()| match disk.rename(&temporary, &target) {
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+                self.0.make_directories(target.parent().unwrap_or(&self.0.root))?;
+                disk.rename(&temporary, &target)
+            }
+            renamed => renamed,
+        });
+        placed.inspect_err(|_| self.0.discard(&temporary))
     }
 
-    /// Makes `file`, which lies at `from` in this folder, the object `location`, durably. An object that is there already is
-    /// kept, for callers adopt only content-addressed bytes.
+    /// Makes the directories in which objects will lie, but leaves their syncs to [`Folder::sync_ways`]: once bytes were synced
+    /// in between, most of them cost nothing.
+    pub(crate) fn make_ways(&self, locations: &[Path]) -> io::Result<Ways> {
+        let mut ways = Ways::default();
+        for location in locations {
+            self.0.make_way(self.path(location).parent().unwrap_or(&self.0.root), &mut ways.0)?;
+        }
+        Ok(ways)
+    }
+
+    /// Puts directories on disk that [`Folder::make_ways`] has made.
+    pub(crate) fn sync_ways(&self, ways: &Ways) -> io::Result<()> {
+        self.0.sync_ways(&ways.0)
+    }
+
+    /// Writes the bytes of an object to a temporary file, synced.
+    pub(crate) fn stage(&self, payload: &PutPayload) -> io::Result<Staged> {
+        self.0.stage(payload).map(|path| Staged { folder: self.clone(), path })
+    }
+
+    /// Gives a staged file its name, in place of what has it. The caller syncs the directory.
+    pub(crate) fn place(&self, mut staged: Staged, location: &Path) -> io::Result<()> {
+        let _guard = self.0.lock(location);
+        self.disk().rename(&staged.path, &self.path(location))?;
+        staged.path = PathBuf::new();
+        Ok(())
+    }
+
+    /// Makes an object without content, or keeps the one that is there. The caller has made the way and syncs the directory.
+    pub(crate) fn touch(&self, location: &Path) -> io::Result<()> {
+        match self.disk().create(&self.path(location)) {
+            Err(exists) if exists.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made.map(|_| ()),
+        }
+    }
+
+    /// Is there an object?
+    pub(crate) fn exists(&self, location: &Path) -> bool {
+        self.path(location).exists()
+    }
+
+    /// Syncs the directory in which an object lies.
+    pub(crate) fn sync_entry(&self, location: &Path) -> io::Result<()> {
+        self.disk().sync_directory(self.path(location).parent().unwrap_or(&self.0.root))
+    }
+
+    /// Makes the synced `file`, which lies at `from` in this folder, the object `location`. An object of the same length that is there
+    /// already is kept, for callers adopt only content-addressed bytes. The caller has made the way and syncs the directory.
     pub(crate) fn adopt(&self, from: &FsPath, file: &File, location: &Path) -> io::Result<()> {
         let target = self.path(location);
         let _guard = self.0.lock(location);
         match fs::metadata(&target) {
-            Ok(there) if there.len() == file.metadata()?.len() => {
-                remove_if_there(from)?;
-                // Its writer may have died between the rename and the sync of the directory.
-                return self.0.sync_entry(&target);
-            }
+            Ok(there) if there.len() == file.metadata()?.len() => return self.0.remove_if_there(from),
             Ok(there) => tracing::error!(key = %location, size_bytes = there.len(), "a damaged blob is replaced"),
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => {}
             Err(other) => return Err(other),
         }
-        file.sync_all()?;
-        self.0.place(from, &target)
+        self.disk().rename(from, &target)
+    }
+}
+
+/// Directories that were made and are not known to be on disk.
+#[derive(Debug, Default)]
+pub(crate) struct Ways(Vec<PathBuf>);
+
+/// A synced file that has no name yet. Dropped, it is gone.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    folder: Folder,
+    path: PathBuf,
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            self.folder.0.discard(&self.path);
+        }
     }
 }
 
@@ -167,15 +239,22 @@ impl Inner {
 
     fn put(&self, location: &Path, payload: &PutPayload, mode: &PutMode) -> Result<()> {
         let target = self.path(location);
-        let temporary = self.temporary_path();
-        let _guard = self.lock(location);
+        // Looked at twice: here to spare the writing, below to be sure.
         self.check(location, &target, mode)?;
-        let written = self.write(&temporary, payload).and_then(|()| self.place(&temporary, &target));
-        written.map_err(|source| {
-            // What is left is cleared at the next start; the first failure is what matters.
-            let _ = fs::remove_file(&temporary);
-            generic(source)
-        })
+        let temporary = self.stage(payload).map_err(generic)?;
+        let placed = self.place_if(location, &temporary, &target, mode);
+        if placed.is_err() {
+            self.discard(&temporary);
+        }
+        placed?;
+        self.disk.sync_directory(target.parent().unwrap_or(&self.root)).map_err(generic)
+    }
+
+    fn place_if(&self, location: &Path, temporary: &FsPath, target: &FsPath, mode: &PutMode) -> Result<()> {
+        self.ensure_directory(target.parent().unwrap_or(&self.root)).map_err(generic)?;
+        let _guard = self.lock(location);
+        self.check(location, target, mode)?;
+        self.disk.rename(temporary, target).map_err(generic)
     }
 
     fn check(&self, location: &Path, target: &FsPath, mode: &PutMode) -> Result<()> {
@@ -193,56 +272,97 @@ impl Inner {
         }
     }
 
-    fn write(&self, path: &FsPath, payload: &PutPayload) -> io::Result<()> {
-        let mut file = File::create_new(path)?;
-        for chunk in payload {
-            file.write_all(chunk)?;
-        }
-        file.set_modified(self.stamp())?;
-        file.sync_all()
+    /// A temporary file with these bytes, synced.
+    fn stage(&self, payload: &PutPayload) -> io::Result<PathBuf> {
+        let path = self.temporary_path();
+        let file = self.disk.create(&path)?;
+        let mut offset = 0;
+        let mut write = || {
+            for chunk in payload {
+                self.disk.write_at(&file, chunk, offset)?;
+                offset += chunk.len() as u64;
+            }
+            file.set_modified(self.stamp())?;
+            self.disk.sync(&file)
+        };
+        write().inspect_err(|_| self.discard(&path))?;
+        Ok(path)
     }
 
-    /// Renames a synced file into place and syncs its directory, and before that the directories that lead to it.
-    fn place(&self, from: &FsPath, target: &FsPath) -> io::Result<()> {
-        let directory = target.parent().unwrap_or(&self.root);
-        self.ensure_directory(directory)?;
-        fs::rename(from, target)?;
-        sync_directory(directory)
+    /// Removes a temporary file. One that stays is cleared at the next start; the failure that led here is what matters.
+    fn discard(&self, path: &FsPath) {
+        let _ = self.disk.remove(path);
+    }
+
+    fn remove_if_there(&self, path: &FsPath) -> io::Result<()> {
+        match self.disk.remove(path) {
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     /// Makes sure that a file that is there stays there: its entry, and the entries of the directories that lead to it.
     fn sync_entry(&self, target: &FsPath) -> io::Result<()> {
         let directory = target.parent().unwrap_or(&self.root);
         self.ensure_directory(directory)?;
-        sync_directory(directory)
+        self.disk.sync_directory(directory)
     }
 
     /// Makes a directory and its parents unless they are there, each synced into its parent, once in the life of this process: one
     /// that is there may have been made a moment ago by a writer that has not synced it yet.
     fn ensure_directory(&self, directory: &FsPath) -> io::Result<()> {
+        let mut made = Vec::new();
+        self.make_way(directory, &mut made)?;
+        self.sync_ways(&made)
+    }
+
+    /// Makes a directory and its parents and adds those to `made` that are not known to be on disk, parents first.
+    fn make_way(&self, directory: &FsPath, made: &mut Vec<PathBuf>) -> io::Result<()> {
         if self.directories.lock().unwrap_or_else(PoisonError::into_inner).contains(directory) {
             return Ok(());
         }
         let Some(parent) = directory.parent() else { return Ok(()) };
-        self.ensure_directory(parent)?;
-        match fs::create_dir(directory) {
-            Err(exists) if exists.kind() == io::ErrorKind::AlreadyExists => {}
-            made => made?,
+        self.make_way(parent, made)?;
+        self.make_directory(directory)?;
+        made.push(directory.to_owned());
+        Ok(())
+    }
+
+    fn sync_ways(&self, made: &[PathBuf]) -> io::Result<()> {
+        for directory in made {
+            self.disk.sync_directory(directory.parent().unwrap_or(&self.root))?;
         }
-        sync_directory(parent)?;
         let mut known = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= REMEMBERED_DIRECTORIES {
+        if known.len() + made.len() > REMEMBERED_DIRECTORIES {
             known.clear();
             known.insert(self.root.clone());
         }
-        known.insert(directory.to_owned());
+        known.extend(made.iter().cloned());
         Ok(())
+    }
+
+    /// Makes a directory and its parents, without a sync.
+    fn make_directories(&self, directory: &FsPath) -> io::Result<()> {
+        match self.make_directory(directory) {
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+                self.make_directories(directory.parent().unwrap_or(&self.root))?;
+                self.make_directory(directory)
+            }
+            made => made,
+        }
+    }
+
+    fn make_directory(&self, directory: &FsPath) -> io::Result<()> {
+        match self.disk.create_directory(directory) {
+            Err(exists) if exists.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        }
     }
 
     fn delete(&self, location: &Path) -> Result<()> {
         let target = self.path(location);
         let _guard = self.lock(location);
-        let removed = fs::remove_file(&target).and_then(|()| sync_directory(target.parent().unwrap_or(&self.root)));
+        let removed = self.disk.remove(&target).and_then(|()| self.disk.sync_directory(target.parent().unwrap_or(&self.root)));
         removed.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => Error::NotFound { path: location.to_string(), source: Box::new(source) },
             _ => generic(source),
@@ -265,17 +385,6 @@ fn stranger(root: &FsPath) -> io::Result<Option<PathBuf>> {
         }
     }
     Ok(None)
-}
-
-fn remove_if_there(path: &FsPath) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-pub(crate) fn sync_directory(directory: &FsPath) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 /// The tag that [`LocalFileSystem`] gives the file, so that what was read can be compared with what is there.

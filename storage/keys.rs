@@ -7,8 +7,8 @@
 //! repositories/<name>/_manifests/<algorithm>/<hex>    what is known of a manifest
 //! repositories/<name>/_tags/<tag>                     where a tag points
 //! repositories/<name>/_referrers/<algorithm>/<hex of the subject>/<algorithm>:<hex>
-//! catalog/<name, its / as :>                          one entry per repository
-//! uploads/<id>/session, uploads/<id>/<offset>         an open upload and its parts
+//! catalog/<name, its / as ., . as -, - as ,>          one entry per repository, in the order of the names
+//! uploads/<id>/session, data, tail-<size>             an open upload
 //! ```
 //!
 //! A component of a repository name cannot begin with `_`, so the markers cannot collide with names.
@@ -54,7 +54,7 @@ pub(crate) fn referrers(name: &RepositoryName, subject: &Digest) -> Path {
 }
 
 pub(crate) fn catalog_entry(name: &RepositoryName) -> Path {
-    Path::from(format!("catalog/{}", flat(name)))
+    Path::from(format!("catalog/{}", ordered(name.as_str())))
 }
 
 pub(crate) fn catalog() -> Path {
@@ -77,8 +77,32 @@ pub(crate) fn upload_data(id: Uuid) -> Path {
     Path::from(format!("uploads/{id}/data"))
 }
 
-pub(crate) fn upload_part(id: Uuid, offset: u64) -> Path {
-    Path::from(format!("uploads/{id}/{offset:020}"))
+/// The last bytes of an upload of this size, which are too few for a part.
+pub(crate) fn upload_tail(id: Uuid, size: u64) -> Path {
+    Path::from(format!("uploads/{id}/tail-{size}"))
+}
+
+/// The name, or what a name could begin with, in one path segment; segments sort as their names do. Of the characters of a name only
+/// these come before the digits, so each takes the place of the one before it.
+pub(crate) fn ordered(name: &str) -> String {
+    let segment = |letter| match letter {
+        '/' => '.',
+        '.' => '-',
+        '-' => ',',
+        other => other,
+    };
+    name.chars().map(segment).collect()
+}
+
+/// The name that [`ordered`] made this segment of; `None` for a foreign object.
+pub(crate) fn unordered(segment: &str) -> Option<RepositoryName> {
+    let letter = |letter| match letter {
+        '.' => '/',
+        '-' => '.',
+        ',' => '-',
+        other => other,
+    };
+    RepositoryName::parse(&segment.chars().map(letter).collect::<String>()).ok()
 }
 
 /// The name in one path segment. A name has no `:`, so this can be undone.
@@ -109,5 +133,17 @@ mod tests {
         );
         assert_eq!(unflat("docker.io:library:alpine").unwrap(), name);
         assert_eq!(unflat("Not A Name"), None);
+        assert_eq!(catalog_entry(&name).as_ref(), "catalog/docker-io.library.alpine");
+    }
+
+    #[test]
+    fn entries_of_the_catalog_sort_as_their_names_do() {
+        let mut names = ["a", "a-b", "a.b", "a/b", "a0", "a/b-c", "a/b/c", "a_b", "a__b", "a/b0", "a--b", "b"]
+            .map(|text| RepositoryName::parse(text).unwrap());
+        names.sort();
+        let mut entries: Vec<String> = names.iter().map(|name| ordered(name.as_str())).collect();
+        assert!(entries.is_sorted(), "{entries:?}");
+        let back: Vec<_> = entries.drain(..).filter_map(|entry| unordered(&entry)).collect();
+        assert_eq!(back, names);
     }
 }

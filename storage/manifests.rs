@@ -3,11 +3,13 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use oci::{Annotations, Descriptor, Digest, RepositoryName};
+use oci::{Annotations, Descriptor, Digest, RepositoryName, Tag};
 use serde::{Deserialize, Serialize};
 
+use crate::commit::Write;
 use crate::error::Error;
 use crate::keys;
+use crate::objects::encode;
 use crate::store::Store;
 use crate::time::seconds;
 
@@ -29,6 +31,23 @@ pub struct ManifestRecord {
     pub annotations: Option<Annotations>,
     /// When it was pushed or cached, in seconds since 1970.
     pub pushed_at: u64,
+}
+
+/// A manifest to be taken into a repository.
+#[derive(Clone, Debug)]
+pub struct ManifestPut<'a> {
+    /// Its digest, which the caller has verified.
+    pub digest: &'a Digest,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// What is to be known of it.
+    pub record: &'a ManifestRecord,
+    /// The tags that shall point at it.
+    pub tags: &'a [Tag],
+    /// The host of the upstream whose repository this caches, if it does.
+    pub cached_from: Option<&'a str>,
+    /// Now.
+    pub at: SystemTime,
 }
 
 impl ManifestRecord {
@@ -66,17 +85,41 @@ impl Store {
         self.caches.manifests.or_load((name.clone(), digest.clone()), load).await
     }
 
-    /// Enters a manifest, whose bytes are here, into a repository and lists it under its subject.
+    /// Takes a manifest into a repository and points tags at it, durably.
     ///
-    /// The entry under the subject comes first and counts only with the record, so that no crash leaves a manifest that is there
-    /// but not listed. Must run to its end: on a task that no client can cancel.
-    pub async fn put_manifest(&self, name: &RepositoryName, digest: &Digest, record: &ManifestRecord) -> Result<(), Error> {
+    /// In this order: bytes, entry of the repository and entry under the subject (which counts only with the record); the record;
+    /// the tags. No crash leaves one of them visible without those before it. Must run to its end: on a task that no client can
+    /// cancel.
+    pub async fn put_manifest(&self, name: &RepositoryName, put: ManifestPut<'_>) -> Result<(), Error> {
+        let ManifestPut { digest, bytes, record, tags, cached_from, at } = put;
+        let key = keys::manifest(name, digest);
+        let mut first = vec![Write::Keep(keys::blob(digest), bytes)];
         if let Some(subject) = &record.subject {
-            self.objects.create(&keys::referrer(name, subject, digest), Bytes::new()).await?;
+            first.push(Write::Mark(keys::referrer(name, subject, digest)));
         }
-        let written = self.objects.put_json(&keys::manifest(name, digest), record).await;
+        let repository = self.new_repository(name, cached_from, at).await?;
+        let is_new = repository.is_some();
+        first.extend(repository.map(|(key, bytes)| Write::Keep(key, bytes)));
+        let mut steps = vec![first, vec![Write::Put(key.clone(), encode(&key, record)?)]];
+        let mut moves = None;
+        if self.backend.exact && !tags.is_empty() {
+            let prepared = moves.insert(self.move_tags(name, tags, digest, at).await?);
+            steps.push(std::mem::take(&mut prepared.writes));
+        }
+        let written = self.commit(steps).await;
         self.caches.manifests.forget(&(name.clone(), digest.clone()));
-        written
+        if is_new {
+            self.repository_added(name, written.is_ok());
+        }
+        if let Some(moves) = moves {
+            self.tags_moved(&moves, written.is_ok());
+            return written;
+        }
+        written?;
+        for tag in tags {
+            self.set_tag(name, tag, digest, at).await?;
+        }
+        Ok(())
     }
 
     /// Takes a manifest out of a repository. `false` if it was not there.
@@ -84,10 +127,11 @@ impl Store {
     /// Its entry under a subject stays and counts no more: to remove it could take it from a push of the same manifest that comes
     /// meanwhile. Must run to its end: on a task that no client can cancel.
     pub async fn remove_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
-        if self.manifest(name, digest).await?.is_none() {
+        let key = keys::manifest(name, digest);
+        if self.objects.size(&key).await?.is_none() {
             return Ok(false);
         }
-        let removed = self.objects.delete(&keys::manifest(name, digest)).await;
+        let removed = self.objects.delete(&key).await;
         self.caches.manifests.forget(&(name.clone(), digest.clone()));
         removed.map(|()| true)
     }

@@ -1,17 +1,22 @@
 //! Small objects by key: read, put, compare and swap, delete, list. Every call is timed.
 
+use std::collections::BTreeSet;
+use std::error::Error as StdError;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use telemetry::{Clock, Metrics};
+use tokio::sync::MutexGuard;
 
+use crate::backend::Backend;
 use crate::error::Error;
+use crate::health::Health;
 
 /// How often a pointer is read again when another writer was faster.
 const SWAP_ATTEMPTS: u32 = 32;
@@ -26,6 +31,9 @@ pub(crate) struct Objects {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
+    pub(crate) health: Health,
+    /// The store refuses what should not be overwritten. Without that our own turns must do.
+    conditional: bool,
     turns: Arc<Turns>,
 }
 
@@ -34,33 +42,56 @@ pub(crate) struct Objects {
 struct Turns(Vec<tokio::sync::Mutex<()>>);
 
 impl Turns {
+    fn number(key: &Path) -> usize {
+        key.as_ref().bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte))) % TURNS
+    }
+
     fn of(&self, key: &Path) -> &tokio::sync::Mutex<()> {
-        let hash = key.as_ref().bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte)));
-        &self.0[hash % TURNS]
+        &self.0[Self::number(key)]
     }
 }
 
 impl Objects {
-    pub(crate) fn new(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+    pub(crate) fn new(backend: &Backend, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let turns = (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect();
-        Self { store, clock, metrics, turns: Arc::new(Turns(turns)) }
+        Self {
+            store: Arc::clone(&backend.objects),
+            clock,
+            metrics,
+            health: Health::default(),
+            conditional: backend.conditional,
+            turns: Arc::new(Turns(turns)),
+        }
     }
 
-    async fn timed<T>(
+    /// The right to change these pointers, which other changes in this process wait for.
+    pub(crate) async fn turns_of(&self, keys: &[Path]) -> Vec<MutexGuard<'_, ()>> {
+        let numbers: BTreeSet<usize> = keys.iter().map(Turns::number).collect();
+        let mut turns = Vec::new();
+        // Always in the same order, so that two never wait for each other.
+        for number in numbers {
+            turns.push(self.turns.0[number].lock().await);
+        }
+        turns
+    }
+
+    /// Counts a call that began at `start`, and notes its failure in the health of the store.
+    pub(crate) fn note(&self, operation: &'static str, failure: Option<&(dyn StdError + 'static)>, start: Duration) {
+        self.metrics.store_call(operation, failure.is_none(), self.clock.monotonic().saturating_sub(start));
+        if let Some(failure) = failure {
+            self.health.failed(failure);
+        }
+    }
+
+    pub(crate) async fn timed<T>(
         &self,
         operation: &'static str,
         call: impl Future<Output = object_store::Result<T>>,
     ) -> object_store::Result<T> {
         let start = self.clock.monotonic();
         let result = call.await;
-        let expected = matches!(
-            result,
-            Ok(_)
-                | Err(object_store::Error::NotFound { .. }
-                    | object_store::Error::AlreadyExists { .. }
-                    | object_store::Error::Precondition { .. })
-        );
-        self.metrics.store_call(operation, expected, self.clock.monotonic().saturating_sub(start));
+        let failure = result.as_ref().err().filter(|failure| !is_answer(failure));
+        self.note(operation, failure.map(|failure| failure as _), start);
         result
     }
 
@@ -74,6 +105,23 @@ impl Objects {
         match self.timed("get", call).await {
             Ok(found) => Ok(Some(found)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(Error::backend(key, source)),
+        }
+    }
+
+    /// As [`Objects::read`], but only if the object has another version than `known`.
+    pub(crate) async fn read_if_changed(&self, key: &Path, known: &UpdateVersion) -> Result<Changed, Error> {
+        let Some(tag) = known.e_tag.clone() else { return self.read(key).await.map(Changed::from) };
+        let options = GetOptions { if_none_match: Some(tag), ..GetOptions::default() };
+        let call = async {
+            let got = self.store.get_opts(key, options).await?;
+            let version = UpdateVersion { e_tag: got.meta.e_tag.clone(), version: got.meta.version.clone() };
+            Ok((got.bytes().await?, version))
+        };
+        match self.timed("get", call).await {
+            Ok((bytes, version)) => Ok(Changed::To(bytes, version)),
+            Err(object_store::Error::NotModified { .. }) => Ok(Changed::Not),
+            Err(object_store::Error::NotFound { .. }) => Ok(Changed::Gone),
             Err(source) => Err(Error::backend(key, source)),
         }
     }
@@ -95,6 +143,13 @@ impl Objects {
 
     /// Writes an object that must not exist yet. `false` if it does.
     pub(crate) async fn create(&self, key: &Path, bytes: Bytes) -> Result<bool, Error> {
+        if !self.conditional {
+            let _turn = self.turns.of(key).lock().await;
+            if self.size(key).await?.is_some() {
+                return Ok(false);
+            }
+            return self.put(key, bytes).await.map(|()| true);
+        }
         let call = self.store.put_opts(key, bytes.into(), PutMode::Create.into());
         match self.timed("create", call).await {
             Ok(_) => Ok(true),
@@ -117,11 +172,6 @@ impl Objects {
         parse(key, &bytes).map(Some)
     }
 
-    /// Writes a JSON object whatever was there.
-    pub(crate) async fn put_json(&self, key: &Path, value: &impl Serialize) -> Result<(), Error> {
-        self.put(key, encode(key, value)?).await
-    }
-
     /// Changes a JSON pointer by compare-and-swap: `change` sees what is there and says what shall be, or that it shall stay. It is
     /// asked again when another writer was faster. Tells whether anything was written.
     ///
@@ -132,33 +182,49 @@ impl Objects {
         F: FnMut(Option<T>) -> Option<T>,
     {
         let _turn = self.turns.of(key).lock().await;
+        let mut written: Option<Bytes> = None;
         for attempt in 0..SWAP_ATTEMPTS {
             let current = self.read(key).await?;
+            if written.is_some() && current.as_ref().map(|(bytes, _)| bytes) == written.as_ref() {
+                // The reply to our own write was lost and it was sent twice.
+                return Ok(true);
+            }
             let (value, mode) = match current {
                 Some((bytes, version)) => (Some(parse(key, &bytes)?), PutMode::Update(version)),
                 None => (None, PutMode::Create),
             };
             let Some(wanted) = change(value) else { return Ok(false) };
-            let call = self.store.put_opts(key, encode(key, &wanted)?.into(), mode.into());
-            match self.timed("swap", call).await {
-                Ok(_) => return Ok(true),
+            let bytes = encode(key, &wanted)?;
+            match self.swap(key, bytes.clone(), mode).await? {
+                Some(_) => return Ok(true),
                 // Gone, or there, or changed since it was read: look again.
-                Err(
-                    object_store::Error::AlreadyExists { .. }
-                    | object_store::Error::Precondition { .. }
-                    | object_store::Error::NotFound { .. },
-                ) => self.clock.sleep(PAUSE * attempt).await,
-                Err(source) => return Err(Error::backend(key, source)),
+                None => self.clock.sleep(PAUSE * attempt).await,
             }
+            written = Some(bytes);
         }
         Err(Error::Contended { key: key.to_string() })
+    }
+
+    /// Writes an object if it is still as `mode` says. Gives its new version; `None` if it was changed.
+    pub(crate) async fn swap(&self, key: &Path, bytes: Bytes, mode: PutMode) -> Result<Option<UpdateVersion>, Error> {
+        let mode = if self.conditional { mode } else { PutMode::Overwrite };
+        match self.timed("swap", self.store.put_opts(key, bytes.into(), mode.into())).await {
+            Ok(put) => Ok(Some(put.into())),
+            Err(
+                object_store::Error::AlreadyExists { .. }
+                | object_store::Error::Precondition { .. }
+                | object_store::Error::NotFound { .. },
+            ) => Ok(None),
+            Err(source) => Err(Error::backend(key, source)),
+        }
     }
 
     /// Last path segments and sizes of the objects right under `prefix`, sorted.
     pub(crate) async fn children(&self, prefix: &Path) -> Result<Vec<(String, u64)>, Error> {
         let listed = self.timed("list", self.store.list_with_delimiter(Some(prefix))).await;
         let listed = listed.map_err(|source| Error::backend(prefix, source))?;
-        let entries = listed.objects.iter();
+        // Some stores list a folder as an object of its own.
+        let entries = listed.objects.iter().filter(|object| is_child(&object.location, prefix));
         let mut names: Vec<(String, u64)> =
             entries.filter_map(|object| object.location.filename().map(|name| (name.to_owned(), object.size))).collect();
         names.sort_unstable();
@@ -174,6 +240,38 @@ impl Objects {
         names.sort_unstable();
         Ok(names)
     }
+}
+
+/// What a conditional look found.
+pub(crate) enum Changed {
+    /// The version that was known.
+    Not,
+    /// Another one.
+    To(Bytes, UpdateVersion),
+    /// Nothing.
+    Gone,
+}
+
+impl From<Option<(Bytes, UpdateVersion)>> for Changed {
+    fn from(found: Option<(Bytes, UpdateVersion)>) -> Self {
+        found.map_or(Self::Gone, |(bytes, version)| Self::To(bytes, version))
+    }
+}
+
+/// Is this the key of something right under `prefix`?
+pub(crate) fn is_child(key: &Path, prefix: &Path) -> bool {
+    key.prefix_match(prefix).is_some_and(|rest| rest.count() == 1)
+}
+
+/// An error that answers a question, and is no trouble of the store.
+fn is_answer(error: &object_store::Error) -> bool {
+    matches!(
+        error,
+        object_store::Error::NotFound { .. }
+            | object_store::Error::AlreadyExists { .. }
+            | object_store::Error::Precondition { .. }
+            | object_store::Error::NotModified { .. }
+    )
 }
 
 pub(crate) fn encode(key: &Path, value: &impl Serialize) -> Result<Bytes, Error> {

@@ -1,8 +1,9 @@
 //! The state of an upload session, in memory and at rest.
 //!
-//! In a folder the bytes are one growing file; elsewhere they are part objects. The record at rest holds the hash state, so that
-//! a session goes on in another process. It is written after each request without a sync: whoever takes a session up from a
-//! folder hashes the file again and goes on only if it agrees, so a machine that lost power cannot slip other bytes in.
+//! In a folder the bytes are one growing file; elsewhere they are the parts of one object, and a tail that is too short for a part.
+//! The record at rest holds the hash state, so that a session goes on in another process. In a folder it is written after each
+//! request without a sync: whoever takes a session up hashes the file again and goes on only if it agrees, so a machine that lost
+//! power cannot slip other bytes in. In a bucket it is changed by compare-and-swap: two processes never go on from the same place.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,18 +11,23 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use object_store::{PutMode, UpdateVersion};
 use oci::{Digest, HashState, Hasher, RepositoryName};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::Error;
 use crate::folder::Folder;
+use crate::gathered::Gathered;
 use crate::keys;
+use crate::objects::encode;
+use crate::parts::PART;
 use crate::store::Store;
 
-/// Bytes gathered before a part object is written.
-const PART: usize = 5 * 1024 * 1024;
+/// A tail up to this size is in the record itself.
+const IN_RECORD: u64 = 16 * 1024;
 
 /// The sessions that this process has touched.
 #[derive(Default)]
@@ -50,7 +56,38 @@ pub(crate) struct State {
 
 pub(crate) enum Data {
     File { folder: Folder, file: Option<Arc<File>> },
-    Parts { stored: Vec<u64>, gathered: BytesMut },
+    Parts(Box<InParts>),
+}
+
+/// An upload to a bucket.
+#[derive(Default)]
+pub(crate) struct InParts {
+    /// What was sent.
+    pub(crate) sent: Option<Sent>,
+    /// What was not.
+    pub(crate) gathered: Gathered,
+    /// The record at rest that agrees with what this process knows, or did when the request began.
+    pub(crate) at_rest: Option<UpdateVersion>,
+    /// The tail object that the record at rest speaks of, by the size of the upload then.
+    pub(crate) tail_at_rest: Option<u64>,
+}
+
+/// Parts of an object that is not complete.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Sent {
+    pub(crate) id: String,
+    pub(crate) parts: Vec<String>,
+}
+
+/// The bytes after the last part.
+#[derive(Serialize, Deserialize)]
+enum Tail {
+    /// In base64.
+    #[serde(rename = "bytes")]
+    Here(String),
+    /// In an object of their own, named by this size of the upload.
+    #[serde(rename = "object")]
+    Object(u64),
 }
 
 /// A session at rest.
@@ -59,8 +96,10 @@ pub(crate) struct Record {
     repository: RepositoryName,
     size: u64,
     hash: HashState,
-    #[serde(default)]
-    parts: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sent: Option<Sent>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tail: Option<Tail>,
     pub(crate) touched: u64,
 }
 
@@ -94,12 +133,13 @@ impl Live {
         }
     }
 
+    /// The record of a session without its tail, if it has one.
     pub(crate) fn record(repository: &RepositoryName, state: &State, touched: u64) -> Record {
-        let parts = match &state.data {
-            Data::File { .. } => Vec::new(),
-            Data::Parts { stored, .. } => stored.clone(),
+        let sent = match &state.data {
+            Data::File { .. } => None,
+            Data::Parts(data) => data.sent.clone(),
         };
-        Record { repository: repository.clone(), size: state.size, hash: state.hasher.state(), parts, touched }
+        Record { repository: repository.clone(), size: state.size, hash: state.hasher.state(), sent, tail: None, touched }
     }
 }
 
@@ -107,85 +147,153 @@ impl State {
     pub(crate) fn new(store: &Store, hasher: Hasher) -> Self {
         let data = match &store.backend.folder {
             Some(folder) => Data::File { folder: folder.clone(), file: None },
-            None => Data::Parts { stored: Vec::new(), gathered: BytesMut::new() },
+            None => Data::Parts(Box::default()),
         };
         Self { size: 0, hasher, data, ended: false }
     }
 
     /// Takes in more bytes. In a folder nothing waits between the write and the hash, so that a request that is dropped anywhere
     /// leaves both at the same place.
-    pub(crate) async fn append(&mut self, store: &Store, id: Uuid, bytes: &[u8]) -> Result<(), Error> {
-        match &mut self.data {
-            Data::File { folder, file } => {
-                let file = open_data(folder, file, id, self.size)?;
-                // At the offset where the hash is: what a failed write left there is written over.
-                file.write_all_at(bytes, self.size).map_err(Error::file("writing an upload"))?;
-            }
-            Data::Parts { gathered, .. } => gathered.extend_from_slice(bytes),
-        }
-        self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
-        if matches!(&self.data, Data::Parts { gathered, .. } if gathered.len() >= PART) {
-            self.flush(store, id).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes what was gathered as a part. Dropped while it waits, it is done again with the same key.
-    pub(crate) async fn flush(&mut self, store: &Store, id: Uuid) -> Result<(), Error> {
-        let Data::Parts { stored, gathered } = &mut self.data else { return Ok(()) };
-        if gathered.is_empty() {
+    pub(crate) async fn append(&mut self, store: &Store, id: Uuid, mut bytes: &[u8]) -> Result<(), Error> {
+        if let Data::File { folder, file } = &mut self.data {
+            let file = open_data(folder, file, id, self.size)?;
+            // At the offset where the hash is: what a failed write left there is written over.
+            folder.disk().write_at(&file, bytes, self.size).map_err(Error::file("writing an upload"))?;
+            self.hasher.update(bytes);
+            self.size += bytes.len() as u64;
             return Ok(());
         }
-        let offset = self.size - gathered.len() as u64;
-        store.objects.put(&keys::upload_part(id, offset), Bytes::copy_from_slice(gathered)).await?;
-        stored.push(offset);
-        gathered.clear();
+        while let Data::Parts(data) = &mut self.data {
+            if data.gathered.length() >= PART {
+                data.send(store, id).await?;
+            }
+            if bytes.is_empty() {
+                break;
+            }
+            let room = usize::try_from(PART - data.gathered.length()).unwrap_or(usize::MAX);
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            data.gathered.push(now)?;
+            self.hasher.update(now);
+            self.size += now.len() as u64;
+            bytes = later;
+        }
         Ok(())
     }
 
-    /// Back to an earlier state; nothing was gathered then.
-    pub(crate) fn roll_back(&mut self, size: u64, hasher: Hasher) -> Result<(), Error> {
+    /// Parts that are in the bucket and belong to no object yet.
+    pub(crate) fn sent(&mut self) -> Option<Sent> {
         match &mut self.data {
-            Data::File { file: Some(file), .. } => file.set_len(size).map_err(Error::file("rolling an upload back"))?,
-            Data::File { file: None, .. } => {}
-            Data::Parts { stored, gathered } => {
-                stored.retain(|offset| *offset < size);
-                gathered.clear();
-            }
+            Data::File { .. } => None,
+            Data::Parts(data) => data.sent.take(),
         }
-        self.size = size;
-        self.hasher = hasher;
-        Ok(())
     }
 
     /// Takes up a session of another process. `None` if its bytes are not those that the record speaks of.
-    pub(crate) async fn resume(store: &Store, id: Uuid, record: Record) -> Result<Option<Live>, Error> {
+    pub(crate) async fn resume(
+        store: &Store,
+        id: Uuid,
+        record: Record,
+        version: UpdateVersion,
+    ) -> Result<Option<(RepositoryName, Self, u64)>, Error> {
         let Some(hasher) = Hasher::resume(&record.hash) else { return Ok(None) };
         let mut state = Self::new(store, hasher.clone());
         state.size = record.size;
         match &mut state.data {
-            Data::Parts { stored, .. } => *stored = record.parts,
+            Data::Parts(data) => {
+                data.at_rest = Some(version);
+                let whole = data.load(store, id, record.sent, record.tail, record.size).await?;
+                if !whole {
+                    return Ok(None);
+                }
+            }
             Data::File { folder, file } => {
-                let size = record.size;
-                let opened = match open_data(folder, file, id, size) {
+                let opened = match open_data(folder, file, id, record.size) {
                     Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
                     opened => opened?,
                 };
-                let work = tokio::task::spawn_blocking(move || {
-                    let found = hash_file(&opened, hasher.algorithm(), size)?;
-                    opened.set_len(size)?;
-                    Ok(found == hasher.finish())
-                });
-                match work.await.map_err(std::io::Error::other).and_then(|same| same) {
-                    Ok(true) => {}
-                    Ok(false) => return Ok(None),
-                    Err(short) if short.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
-                    Err(other) => return Err(Error::file("reading an upload again")(other)),
+                if !is_as_hashed(folder, opened, hasher, record.size).await? {
+                    return Ok(None);
                 }
             }
         }
-        Ok(Some(Live::new(record.repository, state, record.touched)))
+        Ok(Some((record.repository, state, record.touched)))
+    }
+}
+
+impl InParts {
+    /// Sends what was gathered as a part. Dropped while it waits, it is done again with the same number.
+    pub(crate) async fn send(&mut self, store: &Store, id: Uuid) -> Result<(), Error> {
+        let key = keys::upload_data(id);
+        let sent = match &mut self.sent {
+            Some(sent) => sent,
+            None => self.sent.insert(Sent { id: store.begin_parts(&key).await?, parts: Vec::new() }),
+        };
+        let _permit = store.senders.acquire().await;
+        let bytes = self.gathered.read().await?;
+        let part = store.put_part(&key, &sent.id, sent.parts.len() as u64, bytes).await?;
+        sent.parts.push(part);
+        self.gathered.clear();
+        Ok(())
+    }
+
+    /// Puts the session at rest, if no other process has done so since it was read.
+    pub(crate) async fn save(&mut self, store: &Store, id: Uuid, mut record: Record) -> Result<(), Error> {
+        let key = keys::session(id);
+        let length = self.gathered.length();
+        let before = self.tail_at_rest;
+        let mut tail_at_rest = None;
+        if length > IN_RECORD {
+            let _permit = store.senders.acquire().await;
+            store.objects.put(&keys::upload_tail(id, record.size), self.gathered.read().await?).await?;
+            tail_at_rest = Some(record.size);
+            record.tail = Some(Tail::Object(record.size));
+        } else if length > 0 {
+            record.tail = Some(Tail::Here(STANDARD.encode(self.gathered.read().await?)));
+        }
+        let mode = self.at_rest.clone().map_or(PutMode::Create, PutMode::Update);
+        let Some(version) = store.objects.swap(&key, encode(&key, &record)?, mode).await? else {
+            return Err(Error::Contended { key: key.to_string() });
+        };
+        self.at_rest = Some(version);
+        self.tail_at_rest = tail_at_rest;
+        if let Some(size) = before.filter(|_| before != tail_at_rest) {
+            store.objects.delete(&keys::upload_tail(id, size)).await?;
+        }
+        Ok(())
+    }
+
+    /// Gathers the tail of a session at rest. `false` if it is not as long as it should be.
+    async fn load(&mut self, store: &Store, id: Uuid, sent: Option<Sent>, tail: Option<Tail>, size: u64) -> Result<bool, Error> {
+        match tail {
+            None => {}
+            Some(Tail::Here(text)) => {
+                let Ok(bytes) = STANDARD.decode(text) else { return Ok(false) };
+                self.gathered.push(&bytes)?;
+            }
+            Some(Tail::Object(at)) => {
+                let Some((bytes, _)) = store.objects.read(&keys::upload_tail(id, at)).await? else { return Ok(false) };
+                self.gathered.push(&bytes)?;
+                self.tail_at_rest = Some(at);
+            }
+        }
+        let parts = sent.as_ref().map_or(0, |sent| sent.parts.len() as u64);
+        self.sent = sent;
+        Ok(parts * PART + self.gathered.length() == size)
+    }
+}
+
+/// Are the first `size` bytes of the file those of the hash? What follows them is cut off.
+async fn is_as_hashed(folder: &Folder, file: Arc<File>, hasher: Hasher, size: u64) -> Result<bool, Error> {
+    let folder = folder.clone();
+    let work = tokio::task::spawn_blocking(move || {
+        let found = hash_file(&file, hasher.algorithm(), size)?;
+        folder.disk().set_length(&file, size)?;
+        Ok(found == hasher.finish())
+    });
+    match work.await.map_err(std::io::Error::other).and_then(|same| same) {
+        Ok(same) => Ok(same),
+        Err(short) if short.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(other) => Err(Error::file("reading an upload again")(other)),
     }
 }
 
@@ -195,8 +303,7 @@ pub(crate) fn open_data(folder: &Folder, file: &mut Option<Arc<File>>, id: Uuid,
     if let Some(file) = file {
         return Ok(Arc::clone(file));
     }
-    let path = folder.path(&keys::upload_data(id));
-    let opened = File::options().read(true).write(true).create(size == 0).truncate(false).open(path);
+    let opened = folder.disk().open(&folder.path(&keys::upload_data(id)), size == 0);
     let opened = Arc::new(opened.map_err(Error::file("opening an upload"))?);
     *file = Some(Arc::clone(&opened));
     Ok(opened)

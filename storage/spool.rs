@@ -1,14 +1,15 @@
 //! A blob on its way in: bytes go to a temporary file and through the hash as they arrive, and the file can be read meanwhile.
 
 use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci::{Algorithm, Digest, Hasher};
 
+use crate::blobs::{self, Owner};
+use crate::disk::{Disk, LocalDisk};
 use crate::error::Error;
-use crate::keys;
+use crate::folder::Folder;
 use crate::store::Store;
 
 /// Bytes that are not a blob yet. Dropped, they are gone.
@@ -36,13 +37,16 @@ pub enum KeepError {
 
 /// Removes the file unless it was adopted.
 #[derive(Debug)]
-struct TemporaryPath(PathBuf);
+struct TemporaryPath {
+    folder: Folder,
+    path: PathBuf,
+}
 
 impl Drop for TemporaryPath {
     fn drop(&mut self) {
         // Absent after it was adopted; what cannot be removed is cleared at the next start. A large file takes its time to go.
-        let path = std::mem::take(&mut self.0);
-        let remove = move || drop(std::fs::remove_file(path));
+        let (folder, path) = (self.folder.clone(), std::mem::take(&mut self.path));
+        let remove = move || drop(folder.disk().remove(&path));
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(remove)),
             Err(_) => remove(),
@@ -56,22 +60,38 @@ impl Spool {
         let (file, path) = match &store.backend.folder {
             Some(folder) => {
                 let path = folder.temporary_path();
-                let file = File::options().read(true).write(true).create_new(true).open(&path).map_err(what)?;
-                (file, Some(TemporaryPath(path)))
+                let file = folder.disk().create(&path).map_err(what)?;
+                (file, Some(TemporaryPath { folder: folder.clone(), path }))
             }
             None => (tempfile::tempfile().map_err(what)?, None),
         };
         Ok(Self { store, file: Arc::new(file), path, hasher: Hasher::new(algorithm), written: 0 })
     }
 
-    /// Takes in more bytes.
-    ///
-    /// Written and hashed in place: the page cache takes them at memory speed, and handing them to another thread costs more.
+    /// Takes in more bytes: [`Spool::append`], then [`Spool::hash`].
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        (&*self.file).write_all(bytes).map_err(Error::file("writing a temporary file"))?;
-        self.hasher.update(bytes);
+        self.append(bytes)?;
+        self.hash(bytes);
+        Ok(())
+    }
+
+    /// Writes more bytes to the file, where they can be read. They must go through [`Spool::hash`] as well.
+    ///
+    /// In place: the page cache takes them at memory speed, and handing them to another thread costs more.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let disk: &dyn Disk = match &self.path {
+            Some(path) => path.folder.disk(),
+            None => &LocalDisk,
+        };
+        let written = disk.write_at(&self.file, bytes, self.written).map_err(Error::file("writing a temporary file"));
+        self.store.noted(written)?;
         self.written += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Hashes bytes that were written, in their order.
+    pub fn hash(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
     }
 
     /// Bytes taken in so far.
@@ -86,14 +106,16 @@ impl Spool {
         Arc::clone(&self.file)
     }
 
-    /// Verifies the bytes and makes them the blob `digest`, durably. The spool was made for the digest's algorithm.
-    pub async fn keep(self, digest: &Digest) -> Result<(), KeepError> {
+    /// Verifies the bytes and makes them the blob `digest` of a repository, durably. The spool was made for the digest's algorithm.
+    ///
+    /// Must run to its end: on a task that no client can cancel.
+    pub async fn keep(self, digest: &Digest, owner: Owner<'_>) -> Result<(), KeepError> {
         let actual = self.hasher.finish();
         if actual != *digest {
             return Err(KeepError::Digest { actual });
         }
-        let path = self.path.as_ref().map(|path| path.0.clone());
-        self.store.keep_file(path, self.file, self.written, &keys::blob(digest)).await?;
-        Ok(())
+        let path = self.path.as_ref().map(|path| path.path.clone());
+        let content = blobs::file(digest, path, self.file, self.written);
+        Ok(self.store.keep_blob(digest, Some(content), owner).await?)
     }
 }

@@ -7,9 +7,13 @@ use std::time::SystemTime;
 
 use oci::{Digest, RepositoryName, Tag};
 use serde::{Deserialize, Serialize};
+use tokio::sync::MutexGuard;
 
+use crate::commit::Write;
 use crate::error::Error;
 use crate::keys;
+use crate::listing::{Index, Slice};
+use crate::objects::encode;
 use crate::store::Store;
 use crate::time::millis;
 
@@ -75,6 +79,14 @@ impl Pointer {
     }
 }
 
+/// Where tags are to point after a push, all at the same manifest.
+pub(crate) struct Moves<'store> {
+    pub(crate) writes: Vec<Write>,
+    keys: Vec<(RepositoryName, Tag)>,
+    /// Until they have moved, nothing else in this process moves them.
+    _turns: Vec<MutexGuard<'store, ()>>,
+}
+
 impl Store {
     /// Where the tag points.
     pub async fn tag(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<TagRecord>, Error> {
@@ -83,6 +95,9 @@ impl Store {
             let pointer = self.objects.read_json::<Pointer>(&key).await?;
             Ok(pointer.and_then(Pointer::record))
         };
+        if !self.backend.exact {
+            return load.await;
+        }
         self.caches.tags.or_load((name.clone(), tag.clone()), load).await
     }
 
@@ -130,18 +145,83 @@ impl Store {
         &self,
         name: &RepositoryName,
         tag: &Tag,
-        change: impl FnMut(Option<Pointer>) -> Option<Pointer>,
+        mut change: impl FnMut(Option<Pointer>) -> Option<Pointer>,
     ) -> Result<bool, Error> {
-        let changed = self.objects.update(&keys::tag(name, tag), change).await;
-        self.caches.tags.forget(&(name.clone(), tag.clone()));
+        let mut there = None;
+        let noted = |current| {
+            let wanted = change(current);
+            there = wanted.as_ref().map(|pointer| pointer.digest.is_some());
+            wanted
+        };
+        let changed = self.objects.update(&keys::tag(name, tag), noted).await;
+        self.tag_changed(name, tag, if changed.is_ok() { there } else { None });
         changed
+    }
+
+    /// What is remembered follows what was written. `there` says whether the tag is there now, if anything changed.
+    fn tag_changed(&self, name: &RepositoryName, tag: &Tag, there: Option<bool>) {
+        self.caches.tags.forget(&(name.clone(), tag.clone()));
+        match there {
+            Some(true) => self.caches.tag_lists.amend(name, |index| index.insert(tag.clone())),
+            Some(false) => self.caches.tag_lists.amend(name, |index| index.remove(tag.as_str())),
+            // Nothing was written, or it is not known what.
+            None => self.caches.tag_lists.forget(name),
+        }
+    }
+
+    /// Makes the writes that point tags at a manifest, for a store of which this process is the only writer.
+    pub(crate) async fn move_tags(
+        &self,
+        name: &RepositoryName,
+        tags: &[Tag],
+        digest: &Digest,
+        at: SystemTime,
+    ) -> Result<Moves<'_>, Error> {
+        let mut distinct: Vec<&Tag> = Vec::new();
+        for tag in tags {
+            if !distinct.contains(&tag) {
+                distinct.push(tag);
+            }
+        }
+        let paths: Vec<_> = distinct.iter().map(|tag| keys::tag(name, tag)).collect();
+        let turns = self.objects.turns_of(&paths).await;
+        let mut writes = Vec::new();
+        for path in paths {
+            let current = self.objects.read_json::<Pointer>(&path).await?;
+            let bytes = encode(&path, &Pointer::next(current, digest, at, None))?;
+            writes.push(Write::Put(path, bytes));
+        }
+        let keys = distinct.into_iter().map(|tag| (name.clone(), tag.clone())).collect();
+        Ok(Moves { writes, keys, _turns: turns })
+    }
+
+    /// Lets what is remembered follow tags whose writes have ended, well or not.
+    pub(crate) fn tags_moved(&self, moves: &Moves<'_>, done: bool) {
+        for (name, tag) in &moves.keys {
+            self.tag_changed(name, tag, done.then_some(true));
+        }
     }
 
     /// All tags of a repository in byte order; empty for an unknown one.
     pub async fn tags(&self, name: &RepositoryName) -> Result<Vec<Tag>, Error> {
-        let objects = self.objects.children(&keys::tags(name)).await?;
-        let there = objects.iter().filter(|(_, size)| *size > TOMBSTONE);
-        Ok(there.filter_map(|(tag, _)| Tag::parse(tag).ok()).collect())
+        self.tags_after(name, None, usize::MAX).await.map(|slice| slice.entries)
+    }
+
+    /// The first `limit` tags after `last`, which need not be one, in byte order; none for an unknown repository.
+    pub async fn tags_after(&self, name: &RepositoryName, last: Option<&str>, limit: usize) -> Result<Slice<Tag>, Error> {
+        let parse = |segment: &str, size| if size > TOMBSTONE { Tag::parse(segment).ok() } else { None };
+        if self.backend.exact {
+            let load = async {
+                let objects = self.objects.children(&keys::tags(name)).await?;
+                Ok(Some(Index::new(objects.iter().filter_map(|(segment, size)| parse(segment, *size)))))
+            };
+            let index = self.caches.tag_lists.or_load(name.clone(), load).await?;
+            return Ok(index.map_or_else(|| Slice { entries: Vec::new(), more: false }, |index| index.after(last, limit)));
+        }
+        // What is no tag has no place in the store's order: then all are looked at.
+        let offset = last.filter(|last| Tag::parse(last).is_ok());
+        let above = |segment: &str, size| parse(segment, size).filter(|tag| last.is_none_or(|last| tag.as_str() > last));
+        self.objects.page(&keys::tags(name), offset, limit, above).await
     }
 }
 

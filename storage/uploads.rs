@@ -10,10 +10,12 @@ use oci::{Algorithm, Digest, Hasher, RepositoryName};
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
+use crate::blobs::{self, Owner};
+use crate::commit::Write;
 use crate::error::Error;
 use crate::keys;
-use crate::objects::encode;
-use crate::session::{Data, Live, Record, State, hash_file, open_data};
+use crate::objects::{Changed, encode, parse};
+use crate::session::{Data, Live, Record, Sent, State, hash_file, open_data};
 use crate::store::Store;
 use crate::time::seconds;
 
@@ -44,6 +46,7 @@ pub struct Upload {
     id: UploadId,
     live: Arc<Live>,
     state: OwnedMutexGuard<State>,
+    /// Where it stood when the request began.
     mark: (u64, Hasher),
 }
 
@@ -65,11 +68,11 @@ impl Store {
     /// Opens a session for a blob of a repository, hashed by `algorithm` unless it is finished under another one.
     pub async fn start_upload(&self, repository: &RepositoryName, algorithm: Algorithm) -> Result<UploadId, Error> {
         let id = UploadId(Uuid::new_v4());
-        let state = State::new(self, Hasher::new(algorithm));
-        let record = Live::record(repository, &state, seconds(self.objects.clock.now()));
+        let mut state = State::new(self, Hasher::new(algorithm));
+        let touched = seconds(self.objects.clock.now());
         // First at rest: a session that could not be stored takes no place among the open ones.
-        self.save_session(id, &record).await?;
-        self.sessions.enter(id.0, Live::new(repository.clone(), state, record.touched));
+        self.save_session(id, repository, &mut state, touched).await?;
+        self.sessions.enter(id.0, Live::new(repository.clone(), state, touched));
         Ok(id)
     }
 
@@ -84,16 +87,49 @@ impl Store {
         if state.ended {
             return Ok(None);
         }
+        if !self.catch_up(id, &live, &mut state).await? {
+            return Ok(None);
+        }
         live.touched.store(seconds(self.objects.clock.now()), Ordering::Relaxed);
-        state.flush(self, id.0).await?;
         let mark = (state.size, state.hasher.clone());
         Ok(Some(Upload { store: self.clone(), id, live, state, mark }))
     }
 
+    /// Brings a session up to what another process has made of it meanwhile. `false` if it is gone.
+    async fn catch_up(&self, id: UploadId, live: &Live, state: &mut State) -> Result<bool, Error> {
+        if self.backend.exact {
+            return Ok(true);
+        }
+        let Data::Parts(data) = &state.data else { return Ok(true) };
+        let Some(known) = &data.at_rest else { return Ok(true) };
+        match self.objects.read_if_changed(&keys::session(id.0), known).await? {
+            Changed::Not => Ok(true),
+            Changed::Gone => {
+                state.ended = true;
+                self.sessions.leave(id.0);
+                Ok(false)
+            }
+            Changed::To(bytes, version) => {
+                let record = parse::<Record>(&keys::session(id.0), &bytes)?;
+                let Some((_, resumed, touched)) = State::resume(self, id.0, record, version).await? else { return Ok(false) };
+                live.size.store(resumed.size, Ordering::Release);
+                live.touched.store(touched, Ordering::Relaxed);
+                *state = resumed;
+                Ok(true)
+            }
+        }
+    }
+
     /// Bytes that a session has received, without waiting for a request that is adding to it.
     pub async fn upload_size(&self, repository: &RepositoryName, id: UploadId) -> Result<Option<u64>, Error> {
-        let live = self.live_session(repository, id).await?;
-        Ok(live.map(|live| live.size.load(Ordering::Acquire)))
+        let Some(live) = self.live_session(repository, id).await? else { return Ok(None) };
+        if !self.backend.exact
+            && let Ok(mut state) = Arc::clone(&live.state).try_lock_owned()
+            && !self.catch_up(id, &live, &mut state).await?
+        {
+            return Ok(None);
+        }
+        Ok(Some(live.size.load(Ordering::Acquire)))
     }
 
     /// Sessions that are open in this process.
@@ -124,19 +160,28 @@ impl Store {
             if live.touched.load(Ordering::Relaxed) > oldest {
                 return Ok(false);
             }
+            // Another process may have gone on with it.
+            if self.catch_up(id, &live, &mut state).await? && live.touched.load(Ordering::Relaxed) > oldest {
+                return Ok(false);
+            }
             state.ended = true;
-            self.remove_session(id).await?;
+            let sent = state.sent();
+            self.remove_session(id, sent).await?;
             return Ok(true);
         }
-        let touched = match self.objects.read_json::<Record>(&keys::session(id.0)).await {
-            Ok(record) => record.map_or(0, |record| record.touched),
-            Err(Error::Corrupt { .. }) => 0,
+        let (touched, sent) = match self.objects.read_json::<Record>(&keys::session(id.0)).await {
+            // A bucket may list a folder in which nothing is left.
+            Ok(None) if self.backend.folder.is_none() && self.objects.children(&keys::upload(id.0)).await?.is_empty() => {
+                return Ok(false);
+            }
+            Ok(record) => record.map_or((0, None), |record| (record.touched, record.sent)),
+            Err(Error::Corrupt { .. }) => (0, None),
             Err(other) => return Err(other),
         };
         if touched > oldest {
             return Ok(false);
         }
-        self.remove_session(id).await?;
+        self.remove_session(id, sent).await?;
         Ok(true)
     }
 
@@ -161,28 +206,39 @@ impl Store {
     }
 
     async fn load_session(&self, id: UploadId) -> Result<Option<Live>, Error> {
-        let record = match self.objects.read_json::<Record>(&keys::session(id.0)).await {
-            Ok(Some(record)) => record,
-            // Not synced when it was written: after a power loss it may be anything, and the client starts again.
-            Ok(None) | Err(Error::Corrupt { .. }) => return Ok(None),
-            Err(other) => return Err(other),
-        };
-        State::resume(self, id.0, record).await
+        let key = keys::session(id.0);
+        let Some((bytes, version)) = self.objects.read(&key).await? else { return Ok(None) };
+        // In a folder it was not synced when it was written: after a power loss it may be anything, and the client starts again.
+        let Ok(record) = parse::<Record>(&key, &bytes) else { return Ok(None) };
+        let resumed = State::resume(self, id.0, record, version).await?;
+        Ok(resumed.map(|(repository, state, touched)| Live::new(repository, state, touched)))
     }
 
-    async fn save_session(&self, id: UploadId, record: &Record) -> Result<(), Error> {
-        let key = keys::session(id.0);
-        match &self.backend.folder {
-            Some(folder) => folder.put_unsynced(&key, &encode(&key, record)?).map_err(Error::file("saving an upload")),
-            None => self.objects.put_json(&key, record).await,
+    async fn save_session(
+        &self,
+        id: UploadId,
+        repository: &RepositoryName,
+        state: &mut State,
+        touched: u64,
+    ) -> Result<(), Error> {
+        let record = Live::record(repository, state, touched);
+        match &mut state.data {
+            Data::Parts(data) => data.save(self, id.0, record).await,
+            Data::File { folder, file } => {
+                // An idle session holds no descriptor.
+                *file = None;
+                let key = keys::session(id.0);
+                let saved = folder.put_unsynced(&key, &encode(&key, &record)?).map_err(Error::file("saving an upload"));
+                self.noted(saved)
+            }
         }
     }
 
-    async fn remove_session(&self, id: UploadId) -> Result<(), Error> {
-        if let Some(folder) = &self.backend.folder {
+    async fn remove_session(&self, id: UploadId, sent: Option<Sent>) -> Result<(), Error> {
+        if let Some(folder) = self.backend.folder.clone() {
             let path = folder.path(&keys::upload(id.0));
             // Many gigabytes take their time to go.
-            let work = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(path)).await;
+            let work = tokio::task::spawn_blocking(move || folder.disk().remove_directory(&path)).await;
             match work.map_err(std::io::Error::other).and_then(|removed| removed) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::file("removing an upload")(source));
@@ -190,6 +246,9 @@ impl Store {
                 _ => {}
             }
         } else {
+            if let Some(sent) = sent {
+                self.abort_parts(&keys::upload_data(id.0), &sent.id).await;
+            }
             for (part, _) in self.objects.children(&keys::upload(id.0)).await? {
                 self.objects.delete(&keys::upload(id.0).join(part)).await?;
             }
@@ -210,46 +269,67 @@ impl Upload {
     /// Takes in more bytes.
     pub async fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let appended = self.state.append(&self.store, self.id.0, bytes).await;
+        let appended = self.store.noted(appended);
         self.live.size.store(self.state.size, Ordering::Release);
         self.live.touched.store(seconds(self.store.objects.clock.now()), Ordering::Relaxed);
         appended
     }
 
     /// Forgets what this request has added.
-    pub fn roll_back(&mut self) -> Result<(), Error> {
+    pub async fn roll_back(&mut self) -> Result<(), Error> {
         let (size, hasher) = self.mark.clone();
-        self.live.size.store(size, Ordering::Release);
-        self.state.roll_back(size, hasher)
+        match &mut self.state.data {
+            Data::File { folder, file } => {
+                if let Some(file) = file {
+                    folder.disk().set_length(file, size).map_err(Error::file("rolling an upload back"))?;
+                }
+                self.state.size = size;
+                self.state.hasher = hasher;
+            }
+            Data::Parts(_) => {
+                // What is at rest is what there was before.
+                let key = keys::session(self.id.0);
+                let corrupt = |reason: &str| Error::Corrupt { key: key.to_string(), reason: reason.to_owned() };
+                let (bytes, version) = self.store.objects.read(&key).await?.ok_or_else(|| corrupt("it is gone"))?;
+                let resumed = State::resume(&self.store, self.id.0, parse(&key, &bytes)?, version).await?;
+                let (_, state, _) = resumed.ok_or_else(|| corrupt("its bytes are not there"))?;
+                *self.state = state;
+            }
+        }
+        self.live.size.store(self.state.size, Ordering::Release);
+        Ok(())
     }
 
     /// Stores where the session is, so that it can go on after a restart, and lets go of it. Gives the bytes received.
     pub async fn save(mut self) -> Result<u64, Error> {
-        self.state.flush(&self.store, self.id.0).await?;
-        self.live.touched.store(seconds(self.store.objects.clock.now()), Ordering::Relaxed);
-        let touched = self.live.touched.load(Ordering::Relaxed);
-        self.store.save_session(self.id, &Live::record(&self.live.repository, &self.state, touched)).await?;
-        if let Data::File { file, .. } = &mut self.state.data {
-            // An idle session holds no descriptor.
-            *file = None;
+        let touched = seconds(self.store.objects.clock.now());
+        self.live.touched.store(touched, Ordering::Relaxed);
+        let saved = self.store.save_session(self.id, &self.live.repository, &mut self.state, touched).await;
+        if let Err(Error::Contended { .. }) = saved {
+            // Another process has gone on with it: what this one has is worth nothing any more.
+            self.state.ended = true;
+            self.store.sessions.leave(self.id.0);
         }
-        Ok(self.state.size)
+        saved.map(|()| self.state.size)
     }
 
-    /// Verifies what was received and makes it the blob `digest`, durably. Gives the size. The session ends, also when that fails: its
-    /// file may be the blob's already.
+    /// Verifies what was received and makes it the blob `digest` of the repository `owner`, durably. Gives the size. The session ends,
+    /// also when that fails: its file may be the blob's already.
     ///
     /// Must run to its end: on a task that no client can cancel.
-    pub async fn finish(mut self, digest: &Digest) -> Result<u64, FinishError> {
-        self.state.flush(&self.store, self.id.0).await?;
+    pub async fn finish(mut self, digest: &Digest, owner: Owner<'_>) -> Result<u64, FinishError> {
         let size = self.state.size;
         self.state.ended = true;
         let kept = match &self.state.data {
-            Data::File { .. } => self.keep_file(digest).await,
-            Data::Parts { stored, .. } => self.keep_parts(stored.clone(), digest).await,
+            Data::File { .. } => self.keep_file(digest, owner).await,
+            Data::Parts(_) => self.keep_parts(digest, owner).await,
         };
         let ended = self.end().await;
         kept?;
-        ended?;
+        if let Err(failure) = ended {
+            // The blob is there; what is left of the session is swept later.
+            tracing::warn!(error = %telemetry::chain(&failure), "an upload that became a blob could not be removed");
+        }
         Ok(size)
     }
 
@@ -260,10 +340,11 @@ impl Upload {
 
     async fn end(mut self) -> Result<(), Error> {
         self.state.ended = true;
-        self.store.remove_session(self.id).await
+        let sent = self.state.sent();
+        self.store.remove_session(self.id, sent).await
     }
 
-    async fn keep_file(&mut self, digest: &Digest) -> Result<(), FinishError> {
+    async fn keep_file(&mut self, digest: &Digest, owner: Owner<'_>) -> Result<(), FinishError> {
         let size = self.state.size;
         let hasher = self.state.hasher.clone();
         let Data::File { folder, file } = &mut self.state.data else { return Ok(()) };
@@ -283,23 +364,48 @@ impl Upload {
             return Err(FinishError::Digest { actual });
         }
         // A write that failed half way may have left bytes behind the last good one.
-        file.set_len(size).map_err(Error::file("finishing an upload"))?;
-        Ok(self.store.keep_file(Some(path), file, size, &keys::blob(digest)).await?)
+        if file.metadata().map_err(Error::file("finishing an upload"))?.len() != size {
+            folder.disk().set_length(&file, size).map_err(Error::file("finishing an upload"))?;
+        }
+        Ok(self.store.keep_blob(digest, Some(blobs::file(digest, Some(path), file, size)), owner).await?)
     }
 
-    async fn keep_parts(&self, mut parts: Vec<u64>, digest: &Digest) -> Result<(), FinishError> {
-        parts.sort_unstable();
-        let mut spool = self.store.spool(digest.algorithm())?;
-        for offset in parts {
-            let key = keys::upload_part(self.id.0, offset);
-            let Some((bytes, _)) = self.store.objects.read(&key).await? else {
-                return Err(Error::Corrupt { key: key.to_string(), reason: "a part is missing".to_owned() }.into());
-            };
-            spool.write(&bytes)?;
+    async fn keep_parts(&mut self, digest: &Digest, owner: Owner<'_>) -> Result<(), FinishError> {
+        let (size, mut hasher) = (self.state.size, self.state.hasher.clone());
+        let store = self.store.clone();
+        let Data::Parts(data) = &mut self.state.data else { return Ok(()) };
+        let other = hasher.algorithm() != digest.algorithm();
+        if data.sent.is_none() {
+            let _permit = store.senders.acquire().await;
+            let bytes = data.gathered.read().await?;
+            let actual = if other { Hasher::digest(digest.algorithm(), &bytes) } else { hasher.finish() };
+            if actual != *digest {
+                return Err(FinishError::Digest { actual });
+            }
+            return Ok(store.keep_blob(digest, Some(Write::Put(keys::blob(digest), bytes)), owner).await?);
         }
-        spool.keep(digest).await.map_err(|error| match error {
-            crate::spool::KeepError::Digest { actual } => FinishError::Digest { actual },
-            crate::spool::KeepError::Store(store) => FinishError::Store(store),
-        })
+        if !other && hasher.clone().finish() != *digest {
+            return Err(FinishError::Digest { actual: hasher.finish() });
+        }
+        // Sent already by somebody else: then only the right to it is new.
+        if !other && store.stat_blob(digest).await? == Some(size) {
+            return Ok(store.keep_blob(digest, None, owner).await?);
+        }
+        if data.gathered.length() > 0 {
+            data.send(&store, self.id.0).await?;
+        }
+        let key = keys::upload_data(self.id.0);
+        if let Some(sent) = data.sent.take() {
+            store.complete_parts(&key, &sent.id, sent.parts).await?;
+        }
+        if other {
+            hasher = store.hash_object(&key, digest.algorithm()).await?;
+            let actual = hasher.finish();
+            if actual != *digest {
+                return Err(FinishError::Digest { actual });
+            }
+        }
+        store.copy(&key, &keys::blob(digest), size).await?;
+        Ok(store.keep_blob(digest, None, owner).await?)
     }
 }

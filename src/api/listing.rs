@@ -1,20 +1,40 @@
 //! Listings: tags, referrers, the catalog.
 
 use http::Response;
-use oci::{Digest, Error, Listing, Page, ReferrersList, media_type};
-use serde_json::json;
+use oci::{Descriptor, Digest, Error, Listing, Page, ReferrersList, RepositoryName, Tag, media_type};
+use serde::Serialize;
 use server::Body;
 
 use crate::route::Source;
 use crate::service::Api;
 use crate::{query, respond};
 
+#[derive(Serialize)]
+struct TagList<'a> {
+    name: &'a str,
+    tags: &'a [Tag],
+}
+
+#[derive(Serialize)]
+struct Catalog<'a> {
+    repositories: &'a [RepositoryName],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Index<'a> {
+    schema_version: u8,
+    media_type: &'static str,
+    manifests: &'a [Descriptor],
+}
+
 impl Api {
     /// [end-8] The tags of a repository.
     pub(crate) async fn tags(&self, source: &Source, page: &Page) -> Result<Response<Body>, Error> {
         let listing = self.parts().discover.tags(&source.name, page).await?;
         let name = listed_name(source);
-        let mut response = respond::full("application/json", json!({ "name": name, "tags": listing.entries }).to_string());
+        let body = TagList { name: &name, tags: &listing.entries };
+        let mut response = respond::json("application/json", &body)?;
         self.finish_listing(&mut response, &listing, &format!("{name}/tags/list"), page, &[("ns", source.namespace.as_deref())]);
         Ok(response)
     }
@@ -29,8 +49,8 @@ impl Api {
     ) -> Result<Response<Body>, Error> {
         let wanted = ReferrersList { artifact_type, page: page.clone() };
         let listing = self.parts().discover.referrers(&source.name, subject, &wanted).await?;
-        let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": listing.entries });
-        let mut response = respond::full(media_type::OCI_INDEX, index.to_string());
+        let index = Index { schema_version: 2, media_type: media_type::OCI_INDEX, manifests: &listing.entries };
+        let mut response = respond::json(media_type::OCI_INDEX, &index)?;
         if wanted.artifact_type.is_some() {
             respond::set(&mut response, respond::FILTERS_APPLIED, "artifactType");
         }
@@ -43,7 +63,8 @@ impl Api {
     /// Docker's listing of all repositories.
     pub(crate) async fn catalog(&self, page: &Page) -> Result<Response<Body>, Error> {
         let listing = self.parts().registry.repositories(page).await?;
-        let mut response = respond::full("application/json", json!({ "repositories": listing.entries }).to_string());
+        let body = Catalog { repositories: &listing.entries };
+        let mut response = respond::json("application/json", &body)?;
         self.finish_listing(&mut response, &listing, "_catalog", page, &[]);
         Ok(response)
     }

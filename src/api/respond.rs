@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LINK, LOCATION, WARNING};
 use http::{HeaderMap, Response, StatusCode};
-use oci::Digest;
+use oci::{Digest, Error};
+use serde::Serialize;
 use server::Body;
 
 /// `Docker-Content-Digest`.
@@ -31,6 +32,12 @@ pub(crate) fn full(content_type: &str, body: impl Into<Bytes>) -> Response<Body>
     let mut response = Response::new(Body::full(body));
     set(&mut response, CONTENT_TYPE, content_type);
     response
+}
+
+/// A response with a value as JSON.
+pub(crate) fn json(content_type: &str, value: &impl Serialize) -> Result<Response<Body>, Error> {
+    let body = serde_json::to_vec(value).map_err(|cause| Error::internal("writing an answer", cause))?;
+    Ok(full(content_type, body))
 }
 
 /// Sets a header. A value that is no header text (a media type with a line end in it) is left out.

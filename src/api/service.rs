@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,16 +28,30 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 
 /// Is the server to be sent requests? Shared with whoever starts and stops it.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    running: AtomicBool,
+    trouble: Mutex<Option<&'static str>>,
+}
 
 impl Readiness {
-    /// Says whether it is.
-    pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
+    /// Says whether it is running: started, and not told to stop.
+    pub fn set(&self, running: bool) {
+        self.0.running.store(running, Ordering::Release);
     }
 
-    fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+    /// Says what keeps it from its work, if something does.
+    pub fn set_trouble(&self, trouble: Option<&'static str>) {
+        *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    fn trouble(&self) -> Option<&'static str> {
+        if !self.0.running.load(Ordering::Acquire) {
+            return Some("starting or stopping");
+        }
+        *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -193,10 +207,8 @@ impl Api {
     }
 
     fn ready(&self) -> Response<Body> {
-        if self.0.readiness.is_ready() {
-            return respond::full("text/plain", "ok\n");
-        }
-        let mut response = respond::full("text/plain", "not ready: starting or stopping\n");
+        let Some(trouble) = self.0.readiness.trouble() else { return respond::full("text/plain", "ok\n") };
+        let mut response = respond::full("text/plain", format!("not ready: {trouble}\n"));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         response
     }

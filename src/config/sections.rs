@@ -1,9 +1,9 @@
-//! The sections that a file has once: `[server]`, `[storage]`, `[log]`.
+//! The sections that a file has once: `[server]`, `[log]`.
 
 use std::net::SocketAddr;
 
 use super::reader::Section;
-use super::{Log, Server, Storage, Tls, value};
+use super::{Log, Server, Tls, value};
 
 pub(super) fn server(mut section: Section<'_, '_>) -> Server {
     let default = Server::default();
@@ -59,16 +59,6 @@ fn tls(mut section: Section<'_, '_>) -> Option<Tls> {
     }
     section.finish();
     Some(Tls { certificate: certificate?, key: key? })
-}
-
-pub(super) fn storage(mut section: Section<'_, '_>) -> Storage {
-    let default = Storage::default();
-    let storage = Storage {
-        location: section.value("url", default.location, value::location),
-        upload_lifetime: section.value("upload_lifetime", default.upload_lifetime, value::limit),
-    };
-    section.finish();
-    storage
 }
 
 pub(super) fn log(mut section: Section<'_, '_>) -> Log {

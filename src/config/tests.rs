@@ -94,7 +94,7 @@ insecure_open = "yes"
 [server.tls]
 certificate = "/etc/roadstead/tls.crt"
 [storage]
-url = "s3://images/roadstead"
+url = "s3:images/roadstead"
 [log]
 format = "xml"
 level = "loud"
@@ -121,7 +121,7 @@ realms = [
             ("r.toml:6: server.max_manifest_size: ", "4 MiB"),
             ("r.toml:7: server.insecure_open: ", "true or false"),
             ("r.toml:9: server.tls.key: ", "is missing"),
-            ("r.toml:11: storage.url: ", "not supported yet by this version"),
+            ("r.toml:11: storage.url: ", "does not name a bucket"),
             ("r.toml:13: log.format: ", "\"text\" or \"json\""),
             ("r.toml:14: log.level: ", "has no level"),
             ("r.toml:15: cache: ", "is not known here"),
@@ -384,7 +384,7 @@ fn a_folder_is_written_in_three_ways() {
     assert_eq!(folder("file:data").unwrap(), Location::Folder(PathBuf::from("data")));
     assert_eq!(folder("file:/var/lib/a%20b").unwrap(), Location::Folder(PathBuf::from("/var/lib/a%20b")));
     assert_eq!(folder("file:///var/lib").unwrap(), Location::Folder(PathBuf::from("/var/lib")));
-    for wrong in ["file:", "file://host/x", "./data", "memory:x", "ftp:x", "gs://b", "az://b"] {
+    for wrong in ["file:", "file://host/x", "./data", "memory:x", "ftp:x", "gs:b", "az://"] {
         assert!(folder(wrong).is_err(), "{wrong}");
     }
 }

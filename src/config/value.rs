@@ -224,7 +224,7 @@ pub(super) fn host(value: &Value<'_>) -> Result<String, String> {
 }
 
 pub(super) fn location(value: &Value<'_>) -> Result<Location, String> {
-    const ADVICE: &str = "write \"file:PATH\" or \"memory:\"";
+    const ADVICE: &str = "write \"file:PATH\", \"s3://BUCKET\", \"gs://BUCKET\", \"az://CONTAINER\" or \"memory:\"";
     let text = value.text()?;
     let Some((scheme, rest)) = text.split_once(':') else {
         return Err(format!("{text:?} has no scheme; write \"file:{text}\" for a folder, or \"memory:\""));
@@ -233,7 +233,9 @@ pub(super) fn location(value: &Value<'_>) -> Result<Location, String> {
         "memory" if rest.is_empty() => Ok(Location::Memory),
         "memory" => Err("memory: has no path; write \"memory:\" alone".to_owned()),
         "file" => folder(rest),
-        "s3" | "gs" | "az" => Err(format!("{scheme}: is not supported yet by this version; {ADVICE}")),
+        "s3" | "gs" | "az" => text
+            .parse()
+            .map_err(|_| format!("does not name a bucket; write \"{scheme}://BUCKET\", or \"{scheme}://BUCKET/PREFIX\"")),
         // Such a value may hold a key of a cloud: it is not repeated.
         _ => Err(format!("has a scheme that is not known; {ADVICE}")),
     }

@@ -1,9 +1,11 @@
 //! Repository names, validated once.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The longest repository name that is accepted, in bytes. Many clients limit host and name together to 255.
 pub const MAX_NAME_LENGTH: usize = 255;
@@ -12,9 +14,9 @@ pub const MAX_NAME_LENGTH: usize = 255;
 /// [`MAX_NAME_LENGTH`] bytes. [distribution-spec, Pulling manifests]
 ///
 /// No component begins with `_`, `.` or `-`, so a name can be laid beside reserved words and never climbs out of a folder.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RepositoryName(String);
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct RepositoryName(Arc<str>);
 
 /// Why a text is not a repository name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +38,7 @@ impl RepositoryName {
     /// Parses and validates a name.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         check(text)?;
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 
     /// The name as text.
@@ -59,7 +61,7 @@ impl RepositoryName {
     #[must_use]
     pub fn strip_prefix(&self, prefix: &str) -> Option<Self> {
         let rest = self.0.strip_prefix(prefix)?.strip_prefix('/')?;
-        Some(Self(rest.to_owned()))
+        Some(Self(rest.into()))
     }
 }
 
@@ -117,13 +119,25 @@ impl TryFrom<String> for RepositoryName {
 
     fn try_from(text: String) -> Result<Self, NameError> {
         check(&text)?;
-        Ok(Self(text))
+        Ok(Self(text.into()))
     }
 }
 
 impl From<RepositoryName> for String {
     fn from(name: RepositoryName) -> Self {
-        name.0
+        name.as_str().to_owned()
+    }
+}
+
+impl Serialize for RepositoryName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl Borrow<str> for RepositoryName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

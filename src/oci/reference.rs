@@ -1,17 +1,19 @@
 //! Tags, and references: a tag or a digest.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::digest::{Digest, DigestError};
 use crate::error::Error;
 
 /// A tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`. [distribution-spec, Pulling manifests]
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Tag(String);
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Tag(Arc<str>);
 
 /// The text is not a tag.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +27,7 @@ impl Tag {
         let valid = (1..=128).contains(&bytes.len())
             && (bytes[0].is_ascii_alphanumeric() || bytes[0] == b'_')
             && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
-        if valid { Ok(Self(text.to_owned())) } else { Err(TagError(text.chars().take(140).collect())) }
+        if valid { Ok(Self(text.into())) } else { Err(TagError(text.chars().take(140).collect())) }
     }
 
     /// The tag as text.
@@ -39,7 +41,7 @@ impl Tag {
     #[must_use]
     pub fn referrers_fallback(subject: &Digest) -> Self {
         let hex = &subject.hex()[..subject.hex().len().min(64)];
-        Self(format!("{}-{hex}", subject.algorithm()))
+        Self(format!("{}-{hex}", subject.algorithm()).into())
     }
 }
 
@@ -61,7 +63,19 @@ impl TryFrom<String> for Tag {
 
 impl From<Tag> for String {
     fn from(tag: Tag) -> Self {
-        tag.0
+        tag.as_str().to_owned()
+    }
+}
+
+impl Serialize for Tag {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl Borrow<str> for Tag {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

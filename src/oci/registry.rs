@@ -8,7 +8,7 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::manifest::{Manifest, ManifestStat};
 use crate::name::RepositoryName;
-use crate::reference::Reference;
+use crate::reference::{Reference, Tag};
 
 /// Pulling: the local registry, an upstream, the pull-through between them. [distribution-spec, Pull]
 #[async_trait]
@@ -32,7 +32,7 @@ pub trait Pull: Send + Sync {
 #[async_trait]
 pub trait Discover: Send + Sync {
     /// Tags of a repository in byte order. `NameUnknown` if the repository is not there; a known one may be empty.
-    async fn tags(&self, name: &RepositoryName, page: &Page) -> Result<Listing<String>, Error>;
+    async fn tags(&self, name: &RepositoryName, page: &Page) -> Result<Listing<Tag>, Error>;
 
     /// Descriptors of the manifests whose `subject` is this digest, in order of their digests. Empty, not an error, if there
     /// are none or the subject or repository is unknown.

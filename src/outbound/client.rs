@@ -87,6 +87,12 @@ impl Client {
         Ok(Self { inner, reach: config.reach.clone() })
     }
 
+    /// The client underneath, for a library that puts its own requests together and follows no redirects.
+    #[must_use]
+    pub fn into_inner(self) -> reqwest::Client {
+        self.inner
+    }
+
     /// Which addresses this client may reach.
     #[must_use]
     pub fn reach(&self) -> &Reach {

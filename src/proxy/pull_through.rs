@@ -111,7 +111,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 #[async_trait]
 impl Discover for PullThrough {
     /// The upstream's own listing; the tags that are here when it does not answer.
-    async fn tags(&self, name: &RepositoryName, page: &Page) -> Result<Listing<String>, Error> {
+    async fn tags(&self, name: &RepositoryName, page: &Page) -> Result<Listing<Tag>, Error> {
         let Some((upstream, theirs)) = self.0.names.upstream_of(name) else {
             return self.0.cache.tags(name, page).await;
         };

@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use oci::{ByteStream, Digest, Error, RepositoryName};
-use storage::KeepError;
+use storage::{KeepError, Owner};
 
 use crate::fault;
 use crate::registry::Registry;
@@ -16,11 +16,10 @@ impl Registry {
             self.check_size(spool.written() + bytes.len() as u64)?;
             spool.write(&bytes).map_err(fault::store("writing a blob"))?;
         }
-        spool.keep(digest).await.map_err(|error| match error {
+        spool.keep(digest, self.hosted(name)).await.map_err(|error| match error {
             KeepError::Digest { actual } => mismatch(digest, &actual),
             KeepError::Store(failure) => fault::store("keeping a blob")(failure),
-        })?;
-        self.admit(name, digest).await
+        })
     }
 
     /// Lets `name` serve a blob that another repository has: `from`, or any where it is absent. `false` if there is none, and then
@@ -34,15 +33,13 @@ impl Registry {
         if !there || self.store.stat_blob(digest).await.map_err(failed())?.is_none() {
             return Ok(false);
         }
-        self.admit(name, digest).await?;
+        self.store.add_member(digest, self.hosted(name)).await.map_err(failed())?;
         Ok(true)
     }
 
-    /// Makes a stored blob a member of a hosted repository.
-    pub(crate) async fn admit(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
-        let failed = || fault::store("entering a blob");
-        self.store.add_repository(name, None, self.clock.now()).await.map_err(failed())?;
-        self.store.add_member(name, digest).await.map_err(failed())
+    /// A hosted repository, as the owner of what is kept now.
+    pub(crate) fn hosted<'a>(&self, name: &'a RepositoryName) -> Owner<'a> {
+        Owner { repository: name, cached_from: None, at: self.clock.now() }
     }
 
     pub(crate) fn check_size(&self, size: u64) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use oci::{Algorithm, Digest, Error, Manifest, ManifestView, RepositoryName, Tag};
-use storage::{KeepError, ManifestRecord, Spool};
+use storage::{KeepError, ManifestPut, ManifestRecord, Owner, Spool};
 
 use crate::blobs::mismatch;
 use crate::fault;
@@ -25,7 +25,15 @@ impl Registry {
             Ok(view) => self.record(view, manifest.bytes.len()),
             Err(_) => ManifestRecord::new(manifest.media_type.clone(), manifest.bytes.len() as u64, self.clock.now()),
         };
-        self.keep(name, &manifest.digest, record, manifest.bytes.clone(), Some(upstream)).await
+        let put = ManifestPut {
+            digest: &manifest.digest,
+            bytes: manifest.bytes.clone(),
+            record: &record,
+            tags: &[],
+            cached_from: Some(upstream),
+            at: self.clock.now(),
+        };
+        self.store.put_manifest(name, put).await.map_err(fault::store("keeping a manifest"))
     }
 
     /// Points a cached tag at a manifest that is here, as `upstream` said at the time `at`. What was learned later stays.
@@ -46,10 +54,10 @@ impl Registry {
         self.store.spool(algorithm).map_err(fault::store("starting a fill"))
     }
 
-    /// Takes bytes into a spool. `TooLarge` beyond the limit for blobs.
-    pub fn write_spool(&self, spool: &mut Spool, bytes: &[u8]) -> Result<(), Error> {
+    /// Writes bytes to a spool, where they can be read; they are to be hashed as well. `TooLarge` beyond the limit for blobs.
+    pub fn append_spool(&self, spool: &mut Spool, bytes: &[u8]) -> Result<(), Error> {
         self.check_size(spool.written() + bytes.len() as u64)?;
-        spool.write(bytes).map_err(fault::store("writing a fill"))
+        spool.append(bytes).map_err(fault::store("writing a fill"))
     }
 
     /// Are the bytes of a blob here, whoever may have them?
@@ -59,13 +67,10 @@ impl Registry {
 
     /// Verifies what was spooled and makes it a blob of the cached repository, durably.
     pub async fn keep_blob(&self, name: &RepositoryName, digest: &Digest, spool: Spool, upstream: &str) -> Result<(), Error> {
-        let failed = || fault::store("keeping a fill");
-        spool.keep(digest).await.map_err(|error| match error {
+        spool.keep(digest, self.cached(name, upstream)).await.map_err(|error| match error {
             KeepError::Digest { actual } => mismatch(digest, &actual),
             KeepError::Store(failure) => fault::store("keeping a fill")(failure),
-        })?;
-        self.store.add_repository(name, Some(upstream), self.clock.now()).await.map_err(failed())?;
-        self.store.add_member(name, digest).await.map_err(failed())
+        })
     }
 
     /// Lets a cached repository serve a blob whose bytes another repository brought here already. `false` if they are not here.
@@ -76,8 +81,12 @@ impl Registry {
         if self.store.stat_blob(digest).await.map_err(failed())?.is_none() {
             return Ok(false);
         }
-        self.store.add_repository(name, Some(upstream), self.clock.now()).await.map_err(failed())?;
-        self.store.add_member(name, digest).await.map_err(failed())?;
+        self.store.add_member(digest, self.cached(name, upstream)).await.map_err(failed())?;
         Ok(true)
+    }
+
+    /// A repository that caches one of `upstream`, as the owner of what is kept now.
+    fn cached<'a>(&self, name: &'a RepositoryName, upstream: &'a str) -> Owner<'a> {
+        Owner { repository: name, cached_from: Some(upstream), at: self.clock.now() }
     }
 }

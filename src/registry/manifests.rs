@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use oci::{Algorithm, Digest, Error, Hasher, ManifestView, Reference, RepositoryName, Tag};
-use storage::ManifestRecord;
+use storage::{ManifestPut, ManifestRecord};
 
 use crate::fault;
 use crate::registry::Registry;
@@ -49,10 +49,9 @@ impl Registry {
             tags.push(tag.clone());
         }
         let now = self.clock.now();
-        self.keep(name, &digest, self.record(view, push.bytes.len()), push.bytes, None).await?;
-        for tag in &tags {
-            self.store.set_tag(name, tag, &digest, now).await.map_err(fault::store("setting a tag"))?;
-        }
+        let record = self.record(view, push.bytes.len());
+        let put = ManifestPut { digest: &digest, bytes: push.bytes, record: &record, tags: &tags, cached_from: None, at: now };
+        self.store.put_manifest(name, put).await.map_err(fault::store("storing a manifest"))?;
         Ok(PushedManifest { digest, subject, tags: push.tags })
     }
 
@@ -67,22 +66,6 @@ impl Registry {
         record
     }
 
-    /// Stores verified bytes, then the repository, then what is known of them: a crash in between leaves nothing that can be asked for
-    /// but an empty repository.
-    pub(crate) async fn keep(
-        &self,
-        name: &RepositoryName,
-        digest: &Digest,
-        record: ManifestRecord,
-        bytes: Bytes,
-        from: Option<&str>,
-    ) -> Result<(), Error> {
-        let failed = || fault::store("storing a manifest");
-        self.store.put_blob(digest, bytes).await.map_err(failed())?;
-        self.store.add_repository(name, from, self.clock.now()).await.map_err(failed())?;
-        self.store.put_manifest(name, digest, &record).await.map_err(failed())
-    }
-
     /// An image whose configuration or layers are not here could be pushed but never pulled. Layers that registries need not hold
     /// and the manifests of an index may be missing, as may a subject. [distribution-spec, Pushing Manifests]
     async fn check_blobs(&self, name: &RepositoryName, view: &ManifestView) -> Result<(), Error> {
@@ -90,7 +73,11 @@ impl Registry {
             return Ok(());
         }
         for blob in view.blobs.iter().filter(|blob| !oci::media_type::is_nondistributable(&blob.media_type)) {
-            if !self.store.is_member(name, &blob.digest).await.map_err(fault::store("looking a blob up"))? {
+            let failed = || fault::store("looking a blob up");
+            // A crash may leave the right to a blob without its bytes.
+            let there = self.store.is_member(name, &blob.digest).await.map_err(failed())?
+                && self.store.stat_blob(&blob.digest).await.map_err(failed())?.is_some();
+            if !there {
                 return Err(Error::ManifestBlobUnknown { digest: blob.digest.clone() });
             }
         }

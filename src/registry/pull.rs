@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use oci::{
     Blob, BlobStat, Descriptor, Digest, Discover, Error, Listing, Manifest, ManifestStat, Page, Pull, Reference, ReferrersList,
-    RepositoryName,
+    RepositoryName, Tag,
 };
 use storage::ManifestRecord;
 
 use crate::fault;
-use crate::registry::Registry;
+use crate::registry::{Registry, listing};
 
 impl Registry {
     /// The digest that a reference means here, and what is known of that manifest.
@@ -89,12 +89,12 @@ impl Pull for Registry {
 
 #[async_trait]
 impl Discover for Registry {
-    async fn tags(&self, name: &RepositoryName, page: &Page) -> Result<Listing<String>, Error> {
+    async fn tags(&self, name: &RepositoryName, page: &Page) -> Result<Listing<Tag>, Error> {
         if self.store.repository(name).await.map_err(fault::store("looking a repository up"))?.is_none() {
             return Err(Error::NameUnknown { name: name.to_string() });
         }
-        let tags = self.store.tags(name).await.map_err(fault::store("listing tags"))?;
-        Ok(Listing::cut(tags.into_iter().map(String::from), page, self.limits.page, String::clone))
+        let slice = self.store.tags_after(name, page.last.as_deref(), self.limits.entries(page)).await;
+        Ok(listing(slice.map_err(fault::store("listing tags"))?, Tag::to_string))
     }
 
     async fn referrers(

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oci::{Error, Listing, Page, RepositoryName};
-use storage::Store;
+use storage::{Slice, Store};
 use telemetry::Clock;
+use tokio::sync::watch;
 
 use crate::fault;
 
@@ -24,8 +25,21 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { manifest_size: 8 * 1024 * 1024, blob_size: None, uploads: 10_000, page: 1000 }
+        Self { manifest_size: 8 * 1024 * 1024, blob_size: None, uploads: 10_000, page: 10_000 }
     }
+}
+
+impl Limits {
+    /// How many entries a page may have.
+    pub(crate) fn entries(&self, page: &Page) -> usize {
+        page.limit.unwrap_or(self.page).min(self.page)
+    }
+}
+
+/// A page as clients are given it.
+pub(crate) fn listing<T>(slice: Slice<T>, name: impl Fn(&T) -> String) -> Listing<T> {
+    let next = if slice.more { slice.entries.last().map(name) } else { None };
+    Listing { entries: slice.entries, next, warning: None }
 }
 
 /// What is accepted.
@@ -60,14 +74,25 @@ impl Registry {
 
     /// The repositories in byte order. [`_catalog`, Docker's extension]
     pub async fn repositories(&self, page: &Page) -> Result<Listing<RepositoryName>, Error> {
-        let names = self.store.repositories().await.map_err(fault::store("listing repositories"))?;
-        Ok(Listing::cut(names, page, self.limits.page, RepositoryName::to_string))
+        let slice = self.store.repositories_after(page.last.as_deref(), self.limits.entries(page)).await;
+        Ok(listing(slice.map_err(fault::store("listing repositories"))?, RepositoryName::to_string))
     }
 
     /// Is this a repository that was pushed or built here, and so never asked of an upstream?
     pub async fn is_hosted(&self, name: &RepositoryName) -> Result<bool, Error> {
         let record = self.store.repository(name).await.map_err(fault::store("looking a repository up"))?;
         Ok(record.is_some_and(|record| record.cached_from.is_none()))
+    }
+
+    /// What is wrong with the store, as it changes; `None` while it is well.
+    #[must_use]
+    pub fn trouble(&self) -> watch::Receiver<Option<&'static str>> {
+        self.store.trouble()
+    }
+
+    /// Tries a store in trouble again and again. Never returns.
+    pub async fn watch_over(&self) {
+        self.store.watch_over().await;
     }
 
     /// Ends upload sessions that nobody has touched for `lifetime`. Gives how many.

@@ -55,11 +55,11 @@ impl Registry {
         body: ByteStream,
     ) -> Result<(), Error> {
         let upload = self.take(name, id, range, body).await?;
-        upload.finish(digest).await.map_err(|error| match error {
+        let finished = upload.finish(digest, self.hosted(name)).await;
+        finished.map(|_| ()).map_err(|error| match error {
             FinishError::Digest { actual } => mismatch(digest, &actual),
             FinishError::Store(failure) => fault::store("finishing an upload")(failure),
-        })?;
-        self.admit(name, digest).await
+        })
     }
 
     /// Ends a session and drops what it received.
@@ -109,14 +109,14 @@ impl Registry {
             let bytes = bytes?;
             let received = upload.size() - start + bytes.len() as u64;
             if announced.is_some_and(|announced| received > announced) {
-                return Err(not_as_announced(upload, announced, received));
+                return Err(not_as_announced(upload, announced, received).await);
             }
             self.check_size(upload.size() + bytes.len() as u64)?;
             upload.append(&bytes).await.map_err(fault::store("writing an upload"))?;
         }
         let received = upload.size() - start;
         if announced.is_some_and(|announced| received != announced) {
-            return Err(not_as_announced(upload, announced, received));
+            return Err(not_as_announced(upload, announced, received).await);
         }
         Ok(())
     }
@@ -127,8 +127,8 @@ fn unknown(id: UploadId) -> Error {
 }
 
 /// The chunk contradicts its own range: nothing of it counts.
-fn not_as_announced(upload: &mut Upload, announced: Option<u64>, received: u64) -> Error {
-    if let Err(failure) = upload.roll_back() {
+async fn not_as_announced(upload: &mut Upload, announced: Option<u64>, received: u64) -> Error {
+    if let Err(failure) = upload.roll_back().await {
         return fault::store("rolling an upload back")(failure);
     }
     let announced = announced.unwrap_or_default();

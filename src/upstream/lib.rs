@@ -22,7 +22,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use oci::{
     Blob, BlobStat, Descriptor, Digest, Discover, Error, Listing, Manifest, ManifestStat, Page, Pull, Reference, ReferrersList,
-    RepositoryName,
+    RepositoryName, Tag,
 };
 use telemetry::{Clock, Metrics};
 
@@ -78,7 +78,7 @@ impl Pull for Upstream {
 
 #[async_trait]
 impl Discover for Upstream {
-    async fn tags(&self, name: &RepositoryName, page: &Page) -> Result<Listing<String>, Error> {
+    async fn tags(&self, name: &RepositoryName, page: &Page) -> Result<Listing<Tag>, Error> {
         self.remote.tags(name, page).await
     }
 

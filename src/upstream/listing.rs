@@ -36,7 +36,7 @@ struct Index {
 }
 
 impl Remote {
-    pub(crate) async fn tags(&self, name: &RepositoryName, page: &Page) -> Result<Listing<String>, Error> {
+    pub(crate) async fn tags(&self, name: &RepositoryName, page: &Page) -> Result<Listing<Tag>, Error> {
         let wanted = Wanted { name, what: What::Repository };
         let reply = self.ask_json(&self.tags_url(name, page), name, "application/json", &wanted).await?;
         if reply.response.status != StatusCode::OK {
@@ -44,17 +44,17 @@ impl Remote {
         }
         let next = self.next_page(&reply.response);
         let tags: Tags = self.json(reply).await?;
-        let mut entries = tags.tags.unwrap_or_default();
-        let end = entries.last().cloned();
-        entries.retain(|tag| Tag::parse(tag).is_ok());
+        let tags = tags.tags.unwrap_or_default();
+        let end = tags.last().cloned();
+        let mut entries: Vec<Tag> = tags.iter().filter_map(|tag| Tag::parse(tag).ok()).collect();
         entries.sort_unstable();
         entries.dedup();
 
         // A registry that knows no pages gives everything; the page is cut here then.
         let is_too_much = page.limit.is_some_and(|limit| entries.len() > limit);
-        let is_repeated = page.last.as_ref().is_some_and(|last| next.is_none() && entries.contains(last));
+        let is_repeated = page.last.as_ref().is_some_and(|last| next.is_none() && entries.iter().any(|tag| tag.as_str() == last));
         if is_too_much || is_repeated {
-            return Ok(Listing::cut(entries, page, usize::MAX, Clone::clone));
+            return Ok(Listing::cut(entries, page, usize::MAX, Tag::to_string));
         }
         // A link without `last` goes on after the last tag, wherever the order of the registry has put it.
         let next = next.and_then(|url| last_of(&url).or(end)).filter(|next| Some(next) != page.last.as_ref());

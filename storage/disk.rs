@@ -1,0 +1,90 @@
+//! The file layer of a local folder: every system call that changes it.
+//!
+//! A seam for tests, which record what is done and take the power away between two calls, or make the n-th one fail.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// What changes files and directories. Nothing is durable before it is synced: the bytes of a file by [`Disk::sync`], its name by
+/// [`Disk::sync_directory`] of the directory that it is in.
+pub trait Disk: fmt::Debug + Send + Sync {
+    /// Makes a file that is not there yet, for reading and writing.
+    fn create(&self, path: &Path) -> io::Result<File>;
+
+    /// Opens a file for reading and writing, and makes it if `create` and it is not there.
+    fn open(&self, path: &Path, create: bool) -> io::Result<File>;
+
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Cuts a file, or makes it longer by zeros.
+    fn set_length(&self, file: &File, length: u64) -> io::Result<()>;
+
+    /// Returns once the bytes of the file are on disk.
+    fn sync(&self, file: &File) -> io::Result<()>;
+
+    /// Returns once the entries of the directory are on disk.
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Gives a file or directory another name, in place of what has that name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Makes a directory, whose parent is there.
+    fn create_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a directory with everything in it.
+    fn remove_directory(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The file systems of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LocalDisk;
+
+impl Disk for LocalDisk {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        File::options().read(true).write(true).create_new(true).open(path)
+    }
+
+    fn open(&self, path: &Path, create: bool) -> io::Result<File> {
+        File::options().read(true).write(true).create(create).truncate(false).open(path)
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    fn set_length(&self, file: &File, length: u64) -> io::Result<()> {
+        file.set_len(length)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        // The length of a file counts as its data.
+        file.sync_data()
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir_all(path)
+    }
+}

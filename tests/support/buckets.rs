@@ -1,0 +1,162 @@
+//! Real object stores, each started on this machine for a test and ended with it: SeaweedFS for S3, an emulator each for Google Cloud
+//! Storage and Azure.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// The name of the bucket that each of them has.
+pub(crate) const BUCKET: &str = "images";
+/// The account that SeaweedFS knows.
+pub(crate) const KEY: (&str, &str) = ("AKIDEXAMPLE", "secretsecretsecret");
+/// The account that Azurite is born with, the same everywhere.
+pub(crate) const AZURE: (&str, &str) =
+    ("devstoreaccount1", "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==");
+
+/// A running object store.
+pub(crate) struct Server {
+    process: Child,
+    pub(crate) endpoint: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn tool(name: &str) -> PathBuf {
+    let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
+    let tools = std::env::var_os("ROADSTEAD_TOOLS").map_or_else(|| cache.join("roadstead/tools"), PathBuf::from);
+    let path = tools.join("bin").join(name);
+    assert!(path.exists(), "{name} is missing: run tests/tools/install");
+    path
+}
+
+/// A port that nobody has, with room above it: SeaweedFS takes the one 10,000 higher as well.
+fn port() -> u16 {
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let low = 20_000 + port % 20_000;
+        if TcpListener::bind(("127.0.0.1", low)).is_ok() && TcpListener::bind(("127.0.0.1", low + 10_000)).is_ok() {
+            return low;
+        }
+    }
+}
+
+/// Starts a program whose output is of interest only if it fails.
+fn start(command: &mut Command, folder: &Path) -> Child {
+    let log = std::fs::File::create(folder.join("log")).unwrap();
+    let process = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn();
+    process.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// Sends one HTTP request. The status, or nothing while nobody answers.
+fn request(port: u16, method: &str, path: &str, headers: &str, body: &str) -> Option<u16> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    socket.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).ok()?;
+    socket.write_all(body.as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    let _ = socket.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).split(' ').nth(1)?.parse().ok()
+}
+
+/// Asks until the answer is one of success.
+fn until(folder: &Path, mut ask: impl FnMut() -> Option<u16>) {
+    let mut last = None;
+    for _ in 0..300 {
+        last = ask();
+        if last.is_some_and(|status| (200..300).contains(&status)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+    panic!("an object store did not start ({last:?}):\n{log}");
+}
+
+/// SeaweedFS, with its bucket.
+pub(crate) fn seaweedfs() -> Server {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("s3.json");
+    let (id, secret) = KEY;
+    let identity = format!(
+        r#"{{"identities":[{{"name":"t","credentials":[{{"accessKey":"{id}","secretKey":"{secret}"}}],"actions":["Admin","Read","Write","List","Tagging"]}}]}}"#
+    );
+    std::fs::write(&config, identity).unwrap();
+    let [master, volume, filer, s3, metrics] = [port(), port(), port(), port(), port()];
+    let mut command = Command::new(tool("weed"));
+    command.current_dir(folder.path()).arg("server");
+    command.args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-master.volumeSizeLimitMB=64"]);
+    command.args(["-volume.max=200", "-filer", "-s3", "-s3.port.iceberg=0", "-dir=."]);
+    command.arg(format!("-master.port={master}")).arg(format!("-volume.port={volume}")).arg(format!("-filer.port={filer}"));
+    command.arg(format!("-s3.port={s3}")).arg(format!("-metricsPort={metrics}")).arg(format!("-s3.config={}", config.display()));
+    let process = start(&mut command, folder.path());
+    let server = Server { process, endpoint: format!("http://127.0.0.1:{s3}"), _folder: folder };
+    let folder = server._folder.path();
+    until(folder, || request(filer, "POST", &format!("/buckets/{BUCKET}/"), "", ""));
+    // The S3 side is ready once it answers at all.
+    until(folder, || request(s3, "GET", "/", "", "").map(|_| 200));
+    server
+}
+
+/// The emulator of Google Cloud Storage, with its bucket.
+pub(crate) fn gcs() -> Server {
+    let folder = tempfile::tempdir().unwrap();
+    let port = port();
+    let mut command = Command::new(tool("fake-gcs-server"));
+    command.args(["-scheme", "http", "-host", "127.0.0.1", "-backend", "memory", "-port", &port.to_string()]);
+    command.args(["-public-host", &format!("127.0.0.1:{port}"), "-external-url", &format!("http://127.0.0.1:{port}")]);
+    let process = start(&mut command, folder.path());
+    let server = Server { process, endpoint: format!("http://127.0.0.1:{port}"), _folder: folder };
+    let body = format!("{{\"name\":\"{BUCKET}\"}}");
+    until(server._folder.path(), || {
+        request(port, "POST", "/storage/v1/b?project=test", "content-type: application/json\r\n", &body)
+    });
+    server
+}
+
+/// Azurite, with its container.
+pub(crate) fn azurite() -> Server {
+    let folder = tempfile::tempdir().unwrap();
+    let port = port();
+    let mut command = Command::new(tool("azurite-blob"));
+    command.args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string(), "--silent", "--skipApiVersionCheck"]);
+    command.args(["--disableTelemetry", "-l"]).arg(folder.path());
+    let process = start(&mut command, folder.path());
+    let server = Server { process, endpoint: format!("http://127.0.0.1:{port}/{}", AZURE.0), _folder: folder };
+    // A container is made by a signed request. [Azure Storage, Authorize with Shared Key]
+    let date = "Sun, 22 Nov 2026 00:00:00 GMT";
+    let resource = format!("/{}/{}/{BUCKET}\nrestype:container", AZURE.0, AZURE.0);
+    let text = format!("PUT\n\n\n\n\n\n\n\n\n\n\n\nx-ms-date:{date}\nx-ms-version:2021-08-06\n{resource}");
+    let signature = shared_key(&text);
+    let headers =
+        format!("x-ms-date: {date}\r\nx-ms-version: 2021-08-06\r\nauthorization: SharedKey {}:{signature}\r\n", AZURE.0);
+    until(server._folder.path(), || request(port, "PUT", &format!("/{}/{BUCKET}?restype=container", AZURE.0), &headers, ""));
+    server
+}
+
+/// HMAC-SHA-256 under the account's key, in base64. [RFC 2104]
+fn shared_key(text: &str) -> String {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    let mut key = STANDARD.decode(AZURE.1).unwrap();
+    key.resize(64, 0);
+    let hash = |pad: u8, message: &[u8]| {
+        let mut bytes: Vec<u8> = key.iter().map(|byte| byte ^ pad).collect();
+        bytes.extend_from_slice(message);
+        hex::decode(oci::Hasher::digest(oci::Algorithm::Sha256, &bytes).hex()).unwrap()
+    };
+    STANDARD.encode(hash(0x5c, &hash(0x36, text.as_bytes())))
+}
