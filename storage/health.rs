@@ -99,9 +99,16 @@ impl Store {
         std::future::pending::<()>().await;
     }
 
-    /// Notes a failure of a file in the health of the store.
+    /// Notes a failure in the health of the store, if it is the store's own.
     pub(crate) fn noted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        result.inspect_err(|failure| self.objects.health.failed(failure))
+        result.inspect_err(|failure| self.note(failure))
+    }
+
+    /// As [`Store::noted`].
+    pub(crate) fn note(&self, failure: &Error) {
+        if matches!(failure, Error::File { .. } | Error::Backend { .. }) {
+            self.objects.health.failed(failure);
+        }
     }
 }
 

@@ -79,6 +79,11 @@ impl Store {
     /// Takes hold of a session. `None` if there is none of that name in that repository; `Contended` if another request does not
     /// let go of it.
     pub async fn upload(&self, repository: &RepositoryName, id: UploadId) -> Result<Option<Upload>, Error> {
+        let taken = self.take_upload(repository, id).await;
+        self.noted(taken)
+    }
+
+    async fn take_upload(&self, repository: &RepositoryName, id: UploadId) -> Result<Option<Upload>, Error> {
         let Some(live) = self.live_session(repository, id).await? else { return Ok(None) };
         let lock = tokio::time::timeout(PATIENCE, Arc::clone(&live.state).lock_owned()).await;
         let Ok(mut state) = lock else {
@@ -324,7 +329,11 @@ impl Upload {
             Data::File { .. } => self.keep_file(digest, owner).await,
             Data::Parts(_) => self.keep_parts(digest, owner).await,
         };
-        let ended = self.end().await;
+        let store = self.store.clone();
+        let ended = store.noted(self.end().await);
+        if let Err(FinishError::Store(failure)) = &kept {
+            store.note(failure);
+        }
         kept?;
         if let Err(failure) = ended {
             // The blob is there; what is left of the session is swept later.

@@ -8,6 +8,10 @@ fn page(limit: usize, last: Option<&str>) -> Page {
     Page { limit: Some(limit), last: last.map(str::to_owned) }
 }
 
+fn tag(text: &str) -> Tag {
+    Tag::parse(text).unwrap()
+}
+
 #[tokio::test]
 async fn tags_come_whole_and_in_pages() {
     let setup = setup();
@@ -15,7 +19,7 @@ async fn tags_come_whole_and_in_pages() {
         setup.fake.put_image("library/nginx", tag);
     }
     let all = setup.upstream.tags(&name(), &Page::default()).await.unwrap();
-    assert_eq!((all.entries, all.next), (["a", "b", "c", "d", "e"].map(str::to_owned).to_vec(), None));
+    assert_eq!((all.entries, all.next), (["a", "b", "c", "d", "e"].map(tag).to_vec(), None));
 
     let mut last = None;
     let mut seen = Vec::new();
@@ -28,7 +32,7 @@ async fn tags_come_whole_and_in_pages() {
             break;
         }
     }
-    assert_eq!(seen, ["a", "b", "c", "d", "e"]);
+    assert_eq!(seen, ["a", "b", "c", "d", "e"].map(tag));
     let none = setup.upstream.tags(&name(), &page(0, None)).await.unwrap();
     assert_eq!((none.entries.len(), none.next), (0, None));
 }
@@ -41,9 +45,9 @@ async fn a_page_cut_by_the_upstream_says_how_to_go_on() {
     }
     setup.fake.tag_page(2);
     let first = setup.upstream.tags(&name(), &Page::default()).await.unwrap();
-    assert_eq!((first.entries.as_slice(), first.next.as_deref()), (["a", "b"].map(str::to_owned).as_slice(), Some("b")));
+    assert_eq!((first.entries.as_slice(), first.next.as_deref()), (["a", "b"].map(tag).as_slice(), Some("b")));
     let rest = setup.upstream.tags(&name(), &Page { limit: None, last: first.next }).await.unwrap();
-    assert_eq!((rest.entries, rest.next), (vec!["c".to_owned()], None));
+    assert_eq!((rest.entries, rest.next), (vec![tag("c")], None));
 }
 
 #[tokio::test]
@@ -51,9 +55,9 @@ async fn a_registry_without_pages_is_cut_here() {
     let setup = setup();
     setup.fake.fault("/tags/list", Fault::Body(r#"{"name":"x","tags":["c","a","-bad","b","a"]}"#.to_owned()));
     let first = setup.upstream.tags(&name(), &page(2, None)).await.unwrap();
-    assert_eq!((first.entries.as_slice(), first.next.as_deref()), (["a", "b"].map(str::to_owned).as_slice(), Some("b")));
+    assert_eq!((first.entries.as_slice(), first.next.as_deref()), (["a", "b"].map(tag).as_slice(), Some("b")));
     let rest = setup.upstream.tags(&name(), &page(2, Some("b"))).await.unwrap();
-    assert_eq!((rest.entries, rest.next), (vec!["c".to_owned()], None));
+    assert_eq!((rest.entries, rest.next), (vec![tag("c")], None));
 }
 
 #[tokio::test]
