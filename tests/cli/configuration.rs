@@ -16,7 +16,7 @@ idle_timeout = 30
 certificate = "absent.crt"
 
 [storage]
-url = "s3://images"
+url = "s3:images"
 
 [[upstream]]
 hots = "docker.io"
@@ -44,7 +44,7 @@ fn every_error_of_a_file_is_told_with_its_line_and_what_to_do() {
         ("r.toml:5: server.idle_timeout: ", "\"30s\""),
         ("r.toml:8: server.tls.certificate: absent.crt ", "check the path and its permissions"),
         ("r.toml:8: server.tls.key: ", "name the file of the certificate's private key"),
-        ("r.toml:11: storage.url: ", "write \"file:PATH\" or \"memory:\""),
+        ("r.toml:11: storage.url: ", "write \"s3://BUCKET\""),
         ("r.toml:13: upstream.host: ", "write what clients call this registry"),
         ("r.toml:14: upstream.hots: ", "did you mean `host`?"),
     ];
