@@ -26,8 +26,9 @@ use crate::body::Body;
 use crate::dispatch::Dispatch;
 use crate::entry::{Entry, Heads, Prefix, Protocol, sniff};
 use crate::limits::Limits;
+use crate::regions::Regions;
 use crate::request::RequestBody;
-use crate::socket::Socket;
+use crate::socket::{Socket, Watch};
 
 /// The largest head of a request; more is answered with 431.
 const MAX_HEAD: u32 = 32 * 1024;
@@ -68,6 +69,7 @@ struct Connection {
     shared: Shared,
     peer: Peer,
     activity: Arc<Activity>,
+    regions: Arc<Regions>,
     /// Until here the peer must have shown what it wants.
     deadline: Instant,
 }
@@ -79,12 +81,14 @@ where
     S::Future: Send,
 {
     let activity = Activity::new();
+    let regions = Arc::new(Regions::default());
     let deadline = Instant::now() + shared.limits.header_timeout;
     let idle_timeout = shared.limits.idle_timeout;
-    let socket = Socket::new(stream, Arc::clone(&activity), shared.abort.clone(), shared.metrics.clone(), idle_timeout);
+    let watch = Watch { activity: Arc::clone(&activity), abort: shared.abort.clone(), metrics: shared.metrics.clone() };
+    let socket = Socket::new(stream, watch, Arc::clone(&regions), idle_timeout);
     let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
     let peer = Peer { addr, tls: shared.tls.is_some() };
-    let ended = Connection { shared, peer, activity, deadline }.open(socket, service).await;
+    let ended = Connection { shared, peer, activity, regions, deadline }.open(socket, service).await;
     if let Err(error) = ended {
         tracing::debug!(peer = %addr, error = &*error as &dyn Error, "a connection ended");
     }
@@ -135,6 +139,8 @@ impl Connection {
     }
 
     fn dispatch<S>(&self, protocol: Protocol, service: S) -> Dispatch<S> {
+        // What is encrypted or framed has to be read first.
+        let sends_files = protocol == Protocol::Http1 && !self.peer.tls;
         Dispatch {
             service: Box::new(service),
             peer: self.peer,
@@ -142,6 +148,7 @@ impl Connection {
             idle_timeout: self.shared.limits.idle_timeout,
             metrics: self.shared.metrics.clone(),
             activity: Arc::clone(&self.activity),
+            regions: sends_files.then(|| Arc::clone(&self.regions)),
         }
     }
 
