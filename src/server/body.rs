@@ -104,13 +104,6 @@ impl Body {
 }
 
 impl Body {
-    /// For a connection that carries other bodies too: less is read ahead.
-    pub(crate) fn share_connection(&mut self) {
-        if let Kind::File(file) = &mut self.kind {
-            file.share_connection();
-        }
-    }
-
     /// For a connection that can send files itself.
     pub(crate) fn lend_to(&mut self, regions: &Arc<Regions>) {
         if let Kind::File(file) = &mut self.kind {

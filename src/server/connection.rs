@@ -33,10 +33,10 @@ use crate::socket::{Socket, Watch};
 /// The largest head of a request; more is answered with 431.
 const MAX_HEAD: u32 = 32 * 1024;
 
-/// hyper's buffers per direction. A response waits in them as one chunk of a file; under TLS two of them let encryption of one
-/// overlap with reading the next.
+/// hyper's buffers per direction. What waits in that of a plain connection is a file's pages, which cost nothing. Under TLS it is
+/// memory, in which a stalled connection may hold three chunks of a file: more gains nothing.
 const PLAIN_BUFFER: usize = 256 * 1024;
-const TLS_BUFFER: usize = 512 * 1024;
+const TLS_BUFFER: usize = 192 * 1024;
 
 /// What a client may send on a stream before we have read it, and on all of its streams together.
 const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -100,11 +100,20 @@ impl Connection {
         S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
     {
-        let Some(acceptor) = self.shared.tls.clone() else {
-            let Some((protocol, prefix)) = self.before_requests(sniff(&mut socket)).await? else { return Ok(()) };
-            return self.serve(protocol, socket, prefix, service).await;
-        };
-        let mut stream = self.before_requests(acceptor.accept(socket)).await?;
+        // In a box of its own, because the state of a handshake is large and most connections have none or are past it.
+        if let Some(acceptor) = self.shared.tls.clone() {
+            return Box::pin(self.open_tls(acceptor, socket, service)).await;
+        }
+        let Some((protocol, prefix)) = self.before_requests(sniff(&mut socket)).await? else { return Ok(()) };
+        self.serve(protocol, socket, prefix, service).await
+    }
+
+    async fn open_tls<S>(self, acceptor: TlsAcceptor, socket: Socket, service: S) -> Result<(), crate::BoxError>
+    where
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+    {
+        let mut stream = self.before_requests(Box::pin(acceptor.accept(socket))).await?;
         let (_, session) = stream.get_ref();
         if session.alpn_protocol() != Some(b"h2") {
             return self.serve(Protocol::Http1, stream, Prefix::default(), service).await;

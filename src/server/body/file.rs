@@ -43,11 +43,6 @@ impl FileBody {
         Self { file, offset, end, readable: offset, growth, regions: None, lender: None, reader: Reader::new() }
     }
 
-    /// For a connection that carries other bodies too.
-    pub(super) fn share_connection(&mut self) {
-        self.reader.share_connection();
-    }
-
     /// For a connection that can send files itself.
     pub(super) fn lend_to(&mut self, regions: &Arc<Regions>) {
         self.regions = Some(Arc::clone(regions));
@@ -112,5 +107,82 @@ impl FileBody {
         let end = self.end?;
         let whole = self.growth.is_some() || self.file.metadata().is_ok_and(|metadata| metadata.len() >= end);
         whole.then(|| Lender::new(regions, &self.file, self.offset..end)).flatten()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use futures_util::stream;
+    use http_body_util::BodyExt;
+    use tempfile::tempfile;
+
+    use super::*;
+    use crate::Body;
+    use crate::body::read::CHUNK;
+
+    fn content(length: usize) -> Vec<u8> {
+        (0..length).map(|index| u8::try_from(index % 251).unwrap()).collect()
+    }
+
+    fn file_of(bytes: &[u8]) -> Arc<File> {
+        let file = tempfile().unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        Arc::new(file)
+    }
+
+    async fn read(body: Body) -> Result<Bytes, BoxError> {
+        Ok(body.collect().await?.to_bytes())
+    }
+
+    #[tokio::test]
+    async fn every_range_of_a_file_has_its_bytes() {
+        let all = content(12 * CHUNK + 17);
+        let file = file_of(&all);
+        let ranges =
+            [(0, all.len()), (0, 0), (all.len(), 0), (1, 1), (0, CHUNK), (CHUNK - 1, 2), (5, 8 * CHUNK), (all.len() - 1, 1)];
+        for (offset, length) in ranges {
+            let got = read(Body::file(Arc::clone(&file), offset as u64, length as u64)).await.unwrap();
+            assert_eq!(got, all[offset..offset + length], "{length} from {offset}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_too_short_is_an_error_and_no_end() {
+        let file = file_of(&content(CHUNK + 1));
+        for length in [CHUNK + 2, 3 * CHUNK] {
+            let error = read(Body::file(Arc::clone(&file), 0, length as u64)).await.unwrap_err();
+            assert_eq!(error.downcast::<io::Error>().unwrap().kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
+
+    fn growing(file: &Arc<File>, length: Option<u64>, steps: &[u64]) -> Body {
+        let steps: Vec<_> = steps.iter().map(|step| Ok(*step)).collect();
+        Body::growing(Arc::clone(file), 2, length, Box::pin(stream::iter(steps)))
+    }
+
+    #[tokio::test]
+    async fn a_growing_file_gives_what_is_told_and_no_more() {
+        let all = content(100);
+        let file = file_of(&all);
+        assert_eq!(read(growing(&file, Some(48), &[1, 10, 10, 50])).await.unwrap(), all[2..50]);
+        assert_eq!(read(growing(&file, Some(48), &[90])).await.unwrap(), all[2..50]);
+        assert_eq!(read(growing(&file, None, &[0, 10, 50])).await.unwrap(), all[2..50]);
+        assert_eq!(read(growing(&file, None, &[])).await.unwrap(), "");
+        assert_eq!(read(growing(&file, Some(0), &[])).await.unwrap(), "");
+        let error = read(growing(&file, Some(48), &[49])).await.unwrap_err();
+        assert!(error.to_string().contains("1 bytes too early"), "{error}");
+    }
+
+    #[test]
+    fn the_length_of_a_growing_file_is_known_only_if_it_was_given() {
+        use http_body::Body as _;
+
+        let file = file_of(b"abc");
+        assert_eq!(growing(&file, Some(1), &[]).size_hint().exact(), Some(1));
+        assert_eq!(growing(&file, None, &[]).size_hint().exact(), None);
+        assert!(!growing(&file, None, &[]).is_end_stream());
     }
 }

@@ -125,3 +125,78 @@ fn bring_in(file: &File, range: &Range<u64>) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use tempfile::tempfile;
+
+    use super::*;
+
+    /// A file that nobody has written or read in the middle.
+    fn file() -> Arc<File> {
+        let file = tempfile().unwrap();
+        file.write_all_at(&vec![1; 70_000], 0).unwrap();
+        file.set_len(3 * SLICE).unwrap();
+        Arc::new(file)
+    }
+
+    #[test]
+    fn what_was_just_written_is_cached_and_a_hole_is_not() {
+        let file = file();
+        for (range, cached) in [(0..1, true), (5..70_000, true), (0..100_000, false), (SLICE..2 * SLICE, false)] {
+            assert_eq!(is_cached(&file, &range), Some(cached), "{range:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn slices_cover_the_range_whether_they_are_cached_or_not() {
+        let file = file();
+        let regions = Arc::new(Regions::default());
+        let (mut offset, end) = (9, 3 * SLICE - 1);
+        let mut lender = Lender::new(&regions, &file, offset..end).unwrap();
+        let mut kept = Vec::new();
+        while offset < end {
+            let slice = std::future::poll_fn(|cx| lender.poll_slice(cx, &file, offset, end - offset)).await;
+            let slice = slice.unwrap().unwrap();
+            let place = regions.find(&slice).unwrap();
+            assert!(place.offset == offset && Arc::ptr_eq(&place.file, &file));
+            offset += slice.len() as u64;
+            kept.push(slice);
+        }
+        assert_eq!(offset, end);
+        drop(lender);
+        assert!(regions.find(&kept[0]).is_some(), "a slice outlives the body");
+        let last = kept.pop().unwrap();
+        kept.clear();
+        assert!(regions.find(&last).is_some());
+        assert!(regions.find(b"something else").is_none());
+        drop(last);
+        assert_eq!(Arc::strong_count(&file), 1);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_cut_off_before_it_was_brought_in_is_an_error() {
+        let file = file();
+        let regions = Arc::new(Regions::default());
+        let mut lender = Lender::new(&regions, &file, 0..3 * SLICE).unwrap();
+        file.set_len(SLICE).unwrap();
+        let error = bring_in(&file, &(SLICE..2 * SLICE)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        let slice = std::future::poll_fn(|cx| lender.poll_slice(cx, &file, 0, SLICE)).await;
+        assert!(slice.unwrap().is_ok());
+    }
+
+    #[test]
+    fn what_is_short_is_not_worth_it_and_a_connection_has_few_files() {
+        let file = file();
+        let regions = Arc::new(Regions::default());
+        assert!(Lender::new(&regions, &file, 0..SHORTEST).is_none());
+        let lenders: Vec<_> = std::iter::repeat_with(|| Lender::new(&regions, &file, 0..SLICE)).take(100).flatten().collect();
+        assert!((1..100).contains(&lenders.len()));
+        drop(lenders);
+        assert!(Lender::new(&regions, &file, 0..SLICE).is_some());
+    }
+}

@@ -10,10 +10,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-/// Larger buffers cost page faults, smaller ones system calls.
-pub(super) const CHUNK: usize = 256 * 1024;
-/// Where many bodies share a connection, each of which may stand still with a chunk or two in hand.
-const SHARED_CHUNK: usize = 64 * 1024;
+/// Bytes that are read at a time. A body that stands still has a few of these in hand, and a connection may have many bodies; twice
+/// as much saves few system calls, and leaves the processor's cache before it is encrypted.
+pub(super) const CHUNK: usize = 64 * 1024;
 
 /// Reads one file, a chunk at a time.
 pub(super) struct Reader {
@@ -21,8 +20,6 @@ pub(super) struct Reader {
     in_place: bool,
     reading: Option<Reading>,
     spare: Option<Spare>,
-    /// Bytes that are read at a time.
-    chunk: usize,
 }
 
 /// A read on a blocking thread: the buffer, and how much of it is filled.
@@ -40,12 +37,7 @@ struct Chunk {
 
 impl Reader {
     pub(super) fn new() -> Self {
-        Self { in_place: true, reading: None, spare: None, chunk: CHUNK }
-    }
-
-    /// For a connection that carries other bodies too.
-    pub(super) fn share_connection(&mut self) {
-        self.chunk = SHARED_CHUNK;
+        Self { in_place: true, reading: None, spare: None }
     }
 
     /// Some bytes from `offset`, at most `available`, at least one. `left` is what the body will still ask for, if it knows.
@@ -66,10 +58,9 @@ impl Reader {
                 let (buffer, length) = joined.map_err(io::Error::other).flatten()?;
                 return Poll::Ready(self.filled(buffer, length, available, left));
             }
-            let chunk = self.chunk;
-            let bounded = |bytes: u64| usize::try_from(bytes).map_or(chunk, |bytes| bytes.min(chunk));
+            let bounded = |bytes: u64| usize::try_from(bytes).map_or(CHUNK, |bytes| bytes.min(CHUNK));
             let wanted = bounded(available);
-            let mut buffer = self.buffer(left.map_or(chunk, bounded));
+            let mut buffer = self.buffer(left.map_or(CHUNK, bounded));
             match self.read_in_place(file, &mut buffer[..wanted], offset) {
                 Some(Ok(length)) => return Poll::Ready(self.filled(buffer, length, available, left)),
                 Some(Err(error)) => return Poll::Ready(Err(error)),

@@ -41,9 +41,6 @@ impl Sent {
         activity: &Arc<Activity>,
         regions: Option<&Arc<Regions>>,
     ) -> Self {
-        if protocol == Protocol::Http2 {
-            body.share_connection();
-        }
         if let Some(regions) = regions {
             body.lend_to(regions);
         }
