@@ -168,10 +168,16 @@ struct RegistrySpool {
 
 #[async_trait]
 impl FillSpool for RegistrySpool {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.registry.append_spool(&mut self.spool, bytes)?;
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.registry.append_spool(&mut self.spool, bytes)
+    }
+
+    fn hash(&mut self, bytes: &[u8]) {
         self.spool.hash(bytes);
-        Ok(())
+    }
+
+    fn verify(&self, digest: &Digest) -> Result<(), Error> {
+        self.registry.verify_spool(&self.spool, digest)
     }
 
     fn written(&self) -> u64 {

@@ -106,14 +106,17 @@ impl Spool {
         Arc::clone(&self.file)
     }
 
+    /// Are these the bytes? If not, the digest that they have.
+    pub fn verify(&self, digest: &Digest) -> Result<(), Digest> {
+        let actual = self.hasher.clone().finish();
+        if actual == *digest { Ok(()) } else { Err(actual) }
+    }
+
     /// Verifies the bytes and makes them the blob `digest` of a repository, durably. The spool was made for the digest's algorithm.
     ///
     /// Must run to its end: on a task that no client can cancel.
     pub async fn keep(self, digest: &Digest, owner: Owner<'_>) -> Result<(), KeepError> {
-        let actual = self.hasher.finish();
-        if actual != *digest {
-            return Err(KeepError::Digest { actual });
-        }
+        self.verify(digest).map_err(|actual| KeepError::Digest { actual })?;
         let path = self.path.as_ref().map(|path| path.path.clone());
         let content = blobs::file(digest, path, self.file, self.written);
         Ok(self.store.keep_blob(digest, Some(content), owner).await?)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, IF_RANGE, RANGE};
 use http::{HeaderMap, Response, StatusCode};
-use oci::{Blob, ByteRange, Content, Digest, Error, Pull, RangeOutcome, Reference, media_type};
+use oci::{Blob, ByteRange, Content, Digest, Error, GrowingFile, Pull, RangeOutcome, Reference, media_type};
 use server::{Body, BoxError};
 
 use crate::respond;
@@ -95,6 +95,7 @@ async fn whole(blob: Blob, size: Option<u64>) -> Result<Response<Body>, Error> {
             let size = file.metadata().map_err(|cause| Error::internal("reading the size of a blob", cause))?.len();
             Body::file(file, 0, size)
         }
+        (Content::Growing(file), size) => growing(file.as_ref(), 0, size, None),
         (Content::Source(source), size) => streamed(source.open(0, None).await?, size),
     };
     let mut response = Response::new(body);
@@ -111,6 +112,7 @@ async fn part(blob: Blob, range: ByteRange, size: u64) -> Result<Response<Body>,
             Body::full(bytes.slice(position(start)..position(end.saturating_add(1))))
         }
         Content::File(file) => Body::file(file, start, range.length()),
+        Content::Growing(file) => growing(file.as_ref(), start, Some(range.length()), Some(end.saturating_add(1))),
         Content::Source(source) => streamed(source.open(start, Some(end.saturating_add(1))).await?, Some(range.length())),
     };
     let mut response = Response::new(body);
@@ -120,6 +122,11 @@ async fn part(blob: Blob, range: ByteRange, size: u64) -> Result<Response<Body>,
     respond::set(&mut response, CONTENT_RANGE, format!("bytes {start}-{end}/{size}"));
     respond::accept_ranges(&mut response);
     Ok(response)
+}
+
+fn growing(file: &dyn GrowingFile, start: u64, length: Option<u64>, end: Option<u64>) -> Body {
+    let readable = file.readable(end).map(|readable| readable.map_err(BoxError::from));
+    Body::growing(file.file(), start, length, Box::pin(readable))
 }
 
 fn streamed(stream: oci::ByteStream, length: Option<u64>) -> Body {

@@ -39,8 +39,25 @@ pub enum Content {
     Bytes(Bytes),
     /// A complete, immutable file that holds exactly the blob.
     File(Arc<File>),
-    /// Something that is opened at a range: a remote object, an upstream, a fill that is still growing.
+    /// A file that will hold exactly the blob, while it is being written.
+    Growing(Arc<dyn GrowingFile>),
+    /// Something that is opened at a range: a remote object, an upstream.
     Source(Arc<dyn RangeSource>),
+}
+
+/// Up to which byte of a file its bytes can be given, a larger number each time. An error is final, and what was given before must
+/// not be taken for the whole.
+pub type Readable = Pin<Box<dyn Stream<Item = Result<u64, Error>> + Send>>;
+
+/// A blob that can be read while it is being written.
+pub trait GrowingFile: Send + Sync {
+    /// The file. What was written to it does not change any more.
+    fn file(&self) -> Arc<File>;
+
+    /// Tells whoever wants the bytes up to `end`, or all where that is `None`, how far they can be had.
+    ///
+    /// The last of them are told only once the whole blob is known to be right, and then the stream ends.
+    fn readable(&self, end: Option<u64>) -> Readable;
 }
 
 /// Bytes that can be read from any offset, each time anew.

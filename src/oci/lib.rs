@@ -16,7 +16,7 @@ mod range;
 mod reference;
 mod registry;
 
-pub use content::{Blob, BlobStat, ByteStream, Content, RangeSource};
+pub use content::{Blob, BlobStat, ByteStream, Content, GrowingFile, RangeSource, Readable};
 pub use descriptor::{Annotations, Descriptor};
 pub use digest::{Algorithm, Digest, DigestError};
 pub use error::{Code, Error};

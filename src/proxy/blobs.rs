@@ -89,14 +89,14 @@ impl PullThrough {
                 },
             };
             let begun = progress.wait_for(has_begun).await.map(|progress| progress.clone());
-            let size = match begun {
-                Ok(Progress::Running { size, .. }) => size,
-                Ok(Progress::Kept { size, .. }) => Some(size),
+            let (size, content) = match begun {
+                Ok(Progress::Running { size, file, .. }) => (size, Content::Growing(Arc::new(FillReader { progress, file }))),
+                Ok(Progress::Verified { size, file }) => (Some(size), Content::File(file)),
                 Ok(Progress::Failed(error)) => return Err(copy(&error)),
                 // It was not needed: another one ended between our look and our start.
                 Ok(Progress::Asking) | Err(_) => continue,
             };
-            return Ok(Blob { digest: digest.clone(), size, content: Content::Source(Arc::new(FillReader(progress))) });
+            return Ok(Blob { digest: digest.clone(), size, content });
         }
         Err(Error::internal("filling a blob", "the fill was abandoned"))
     }

@@ -42,14 +42,20 @@ pub trait Cache: Pull + Discover {
 /// A blob on its way in, readable while it grows.
 #[async_trait]
 pub trait FillSpool: Send {
-    /// Takes in more bytes.
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error>;
+    /// Writes more bytes to the file, where they can be read. They go through [`FillSpool::hash`] as well.
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Error>;
+
+    /// Hashes bytes that were appended, in their order.
+    fn hash(&mut self, bytes: &[u8]);
 
     /// Bytes taken in.
     fn written(&self) -> u64;
 
     /// The file with the bytes written so far; readable for as long as it is held.
     fn file(&self) -> Arc<File>;
+
+    /// Are these the bytes? `DigestInvalid` if they are others.
+    fn verify(&self, digest: &Digest) -> Result<(), Error>;
 
     /// Verifies the bytes and makes them a blob of the cached repository, durably. `DigestInvalid` if they are others.
     async fn keep(self: Box<Self>, name: &RepositoryName, digest: &Digest, upstream: &str) -> Result<(), Error>;

@@ -4,14 +4,11 @@
 //! when the whole is verified and kept; if that cannot be, they are given an error instead, which breaks their connections.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
-use oci::{Blob, ByteStream, Content, Digest, Error, RangeSource, RepositoryName};
+use oci::{Blob, Content, Digest, Error, GrowingFile, RangeSource, Readable, RepositoryName};
 use telemetry::{Clock, FillOutcome, Metrics, chain};
 use tokio::sync::{Semaphore, watch};
 
@@ -19,10 +16,8 @@ use crate::cache::{Cache, FillSpool};
 use crate::flight::copy;
 use crate::names::Upstream;
 
-/// Bytes that a reader takes from the file at a time. Its buffer, and so the memory of many readers, is bounded by this.
-const CHUNK: u64 = 64 * 1024;
-/// So far behind the end, what was written is still in memory; a reader further behind may have to wait for the disk.
-const WARM: u64 = 256 * 1024 * 1024;
+/// Readers are woken for so many new bytes, or when the upstream pauses: each is a task, and an upstream sends in small pieces.
+const NEWS: u64 = 256 * 1024;
 /// How long a fill waits for its place, or for an upstream that limits us: clients wait half a minute for the head of an answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Attempts without a single new byte before a fill is given up.
@@ -37,8 +32,8 @@ pub(crate) enum Progress {
     Asking,
     /// Bytes are coming.
     Running { size: Option<u64>, written: u64, file: Arc<File> },
-    /// The blob is verified and kept.
-    Kept { size: u64, file: Arc<File> },
+    /// The bytes are those that were asked for.
+    Verified { size: u64, file: Arc<File> },
     /// It could not be had.
     Failed(Arc<Error>),
 }
@@ -104,24 +99,29 @@ impl Fill {
         let blob = self.upstream.remote.blob(&self.theirs, &self.digest).await?;
         let mut spool = self.cache.spool(self.digest.algorithm())?;
         let file = spool.file();
-        self.publish(blob.size, spool.as_ref(), &file);
-        self.receive(&blob, spool.as_mut(), &file).await?;
+        self.progress.send_replace(Progress::Running { size: blob.size, written: 0, file: Arc::clone(&file) });
+        self.receive(&blob, spool.as_mut()).await?;
         let size = spool.written();
-        spool.keep(&self.name, &self.digest, &self.upstream.host).await.map_err(|error| match error {
+        spool.verify(&self.digest).map_err(|error| match error {
             Error::DigestInvalid { reason } => self.failed(format!("it sent other bytes than were asked for: {reason}")),
             other => other,
         })?;
-        self.progress.send_replace(Progress::Kept { size, file });
+        // Nobody who pulls need wait for the disk. Until it is kept, further readers come here.
+        self.progress.send_replace(Progress::Verified { size, file });
+        if let Err(error) = spool.keep(&self.name, &self.digest, &self.upstream.host).await {
+            let (upstream, repository, digest) = (&self.upstream.host, &self.name, &self.digest);
+            tracing::error!(upstream, %repository, %digest, error = %chain(&error), "a blob was served and could not be kept");
+        }
         Ok(size)
     }
 
     /// All bytes into the spool, taking the transfer up where it broke off.
-    async fn receive(&self, blob: &Blob, spool: &mut dyn FillSpool, file: &Arc<File>) -> Result<(), Error> {
+    async fn receive(&self, blob: &Blob, spool: &mut dyn FillSpool) -> Result<(), Error> {
         let source = source(blob)?;
         let (mut fruitless, mut backoff) = (0, BACKOFF);
         loop {
             let before = spool.written();
-            let failure = match self.copy_from(&source, blob.size, spool, file).await {
+            let failure = match self.copy_from(&source, blob.size, spool).await {
                 Ok(()) => return Ok(()),
                 // The storage, not the upstream: another attempt would fail the same way.
                 Err(failure @ (Error::Internal { .. } | Error::Unavailable { .. } | Error::TooLarge { .. })) => {
@@ -148,24 +148,28 @@ impl Fill {
         }
     }
 
-    async fn copy_from(
-        &self,
-        source: &Arc<dyn RangeSource>,
-        size: Option<u64>,
-        spool: &mut dyn FillSpool,
-        file: &Arc<File>,
-    ) -> Result<(), Error> {
+    async fn copy_from(&self, source: &Arc<dyn RangeSource>, size: Option<u64>, spool: &mut dyn FillSpool) -> Result<(), Error> {
         if size == Some(spool.written()) && spool.written() > 0 {
             return Ok(());
         }
         let mut stream = source.open(spool.written(), None).await?;
-        while let Some(bytes) = stream.next().await {
-            let bytes = bytes?;
+        loop {
+            let written = spool.written();
+            let next = std::future::poll_fn(|cx| {
+                let next = stream.as_mut().poll_next(cx);
+                if !matches!(next, Poll::Ready(Some(Ok(_)))) {
+                    self.tell(written, 1);
+                }
+                next
+            });
+            let Some(bytes) = next.await.transpose()? else { break };
             if size.is_some_and(|size| spool.written() + bytes.len() as u64 > size) {
                 return Err(self.failed("it sent more bytes than it announced".to_owned()));
             }
-            spool.write(&bytes)?;
-            self.publish(size, spool, file);
+            spool.append(&bytes)?;
+            // Who waits for them need not wait for the hash.
+            self.tell(spool.written(), NEWS);
+            spool.hash(&bytes);
         }
         match size {
             Some(size) if spool.written() < size => {
@@ -175,9 +179,15 @@ impl Fill {
         }
     }
 
-    fn publish(&self, size: Option<u64>, spool: &dyn FillSpool, file: &Arc<File>) {
-        let running = Progress::Running { size, written: spool.written(), file: Arc::clone(file) };
-        self.progress.send_replace(running);
+    /// Wakes the readers if they do not know of so many bytes yet. The first are news however few they are.
+    fn tell(&self, now: u64, news: u64) {
+        self.progress.send_if_modified(|progress| match progress {
+            Progress::Running { written, .. } if now >= *written + if *written == 0 { 1 } else { news } => {
+                *written = now;
+                true
+            }
+            _ => false,
+        });
     }
 
     fn failed(&self, reason: String) -> Error {
@@ -188,49 +198,47 @@ impl Fill {
 fn source(blob: &Blob) -> Result<Arc<dyn RangeSource>, Error> {
     match &blob.content {
         Content::Source(source) => Ok(Arc::clone(source)),
-        Content::Bytes(_) | Content::File(_) => Err(Error::internal("filling a blob", "the upstream is not a remote one")),
+        Content::Bytes(_) | Content::File(_) | Content::Growing(_) => {
+            Err(Error::internal("filling a blob", "the upstream is not a remote one"))
+        }
     }
 }
 
 /// The view that a client has of a running fill.
-pub(crate) struct FillReader(pub(crate) watch::Receiver<Progress>);
+pub(crate) struct FillReader {
+    pub(crate) progress: watch::Receiver<Progress>,
+    pub(crate) file: Arc<File>,
+}
 
-#[async_trait]
-impl RangeSource for FillReader {
-    async fn open(&self, start: u64, end: Option<u64>) -> Result<ByteStream, Error> {
-        let state = (self.0.clone(), start, end);
-        let stream = futures_util::stream::try_unfold(state, |(mut progress, offset, end)| async move {
-            let next = next_chunk(&mut progress, offset, end).await?;
-            Ok(next.map(|bytes| {
-                let offset = offset + bytes.len() as u64;
-                (bytes, (progress, offset, end))
-            }))
-        });
-        Ok(Box::pin(stream))
+impl GrowingFile for FillReader {
+    fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    fn readable(&self, end: Option<u64>) -> Readable {
+        let state = (self.progress.clone(), 0);
+        Box::pin(futures_util::stream::try_unfold(state, move |(mut progress, known)| async move {
+            let readable = more(&mut progress, known, end).await?;
+            Ok(readable.map(|readable| (readable, (progress, readable))))
+        }))
     }
 }
 
-/// The next bytes at `offset`, as soon as there are some; `None` after the last.
-async fn next_chunk(progress: &mut watch::Receiver<Progress>, offset: u64, end: Option<u64>) -> Result<Option<Bytes>, Error> {
+/// How far the file can be read, as soon as that is further than is known; `None` after the last byte.
+async fn more(progress: &mut watch::Receiver<Progress>, known: u64, end: Option<u64>) -> Result<Option<u64>, Error> {
     loop {
-        let current = progress.borrow_and_update().clone();
-        let (available, file, done) = match current {
-            Progress::Asking => (0, None, false),
+        let (readable, done) = match &*progress.borrow_and_update() {
+            Progress::Asking => (0, false),
             // Without the last byte nobody can take what was read for the whole before it is verified.
-            Progress::Running { size, written, file } => {
-                let last = end.or(size).unwrap_or(written);
-                (written.min(last.saturating_sub(1)), Some(file), false)
+            Progress::Running { size, written, .. } => {
+                let last = end.or(*size).unwrap_or(*written);
+                ((*written).min(last.saturating_sub(1)), false)
             }
-            Progress::Kept { size, file } => (end.unwrap_or(size).min(size), Some(file), true),
-            Progress::Failed(error) => return Err(copy(&error)),
+            Progress::Verified { size, .. } => (end.unwrap_or(*size).min(*size), true),
+            Progress::Failed(error) => return Err(copy(error)),
         };
-        if let Some(file) = file.filter(|_| available > offset) {
-            let length = (available - offset).min(CHUNK);
-            if available - offset <= WARM {
-                return read(&file, offset, length).map(Some);
-            }
-            let work = tokio::task::spawn_blocking(move || read(&file, offset, length)).await;
-            return work.map_err(|cause| Error::internal("reading a fill", cause))?.map(Some);
+        if readable > known {
+            return Ok(Some(readable));
         }
         if done {
             return Ok(None);
@@ -239,11 +247,4 @@ async fn next_chunk(progress: &mut watch::Receiver<Progress>, offset: u64, end: 
             return Err(Error::internal("following a fill", "the fill was abandoned"));
         }
     }
-}
-
-/// Read in place where these bytes were written a moment ago and are in the page cache.
-fn read(file: &File, offset: u64, length: u64) -> Result<Bytes, Error> {
-    let mut buffer = BytesMut::zeroed(usize::try_from(length).unwrap_or(0));
-    file.read_exact_at(&mut buffer, offset).map_err(|cause| Error::internal("reading a fill", cause))?;
-    Ok(buffer.freeze())
 }

@@ -60,6 +60,11 @@ impl Registry {
         spool.append(bytes).map_err(fault::store("writing a fill"))
     }
 
+    /// Are these the bytes? `DigestInvalid` if they are others.
+    pub fn verify_spool(&self, spool: &Spool, digest: &Digest) -> Result<(), Error> {
+        spool.verify(digest).map_err(|actual| mismatch(digest, &actual))
+    }
+
     /// Are the bytes of a blob here, whoever may have them?
     pub async fn has_bytes(&self, digest: &Digest) -> Result<bool, Error> {
         Ok(self.store.stat_blob(digest).await.map_err(fault::store("looking a blob up"))?.is_some())

@@ -1,6 +1,8 @@
 //! What a response carries: bytes, a range of a file, or a stream.
 
 mod file;
+mod lend;
+mod read;
 mod sent;
 mod stream;
 
@@ -15,6 +17,7 @@ use futures_util::Stream;
 use http_body::{Frame, SizeHint};
 
 use crate::BoxError;
+use crate::regions::Regions;
 
 pub(crate) use sent::Sent;
 
@@ -68,6 +71,21 @@ impl Body {
         Kind::File(file::FileBody::new(file, offset, length)).into()
     }
 
+    /// What `file` holds from `offset`, while it grows. `readable` tells up to which byte of the file what was written stays as it
+    /// is and may be sent: again and again, a larger number each time. Its end is that of the body; before `length` bytes, if that
+    /// is given, it makes the body end with an error, as one that it gives does.
+    ///
+    /// Must be read within a tokio runtime, as [`Body::file`].
+    #[must_use]
+    pub fn growing(
+        file: Arc<File>,
+        offset: u64,
+        length: Option<u64>,
+        readable: Pin<Box<dyn Stream<Item = Result<u64, BoxError>> + Send>>,
+    ) -> Self {
+        Kind::File(file::FileBody::growing(file, offset, length, Some(readable))).into()
+    }
+
     /// What `stream` gives. With a `length`, a stream that gives less or more makes the body end with an error, and its last bytes
     /// are handed out only once the stream has ended cleanly: a source that finds out at its end that its bytes are wrong still
     /// keeps the client from taking them for whole.
@@ -86,10 +104,10 @@ impl Body {
 }
 
 impl Body {
-    /// For a connection that carries other bodies too: less is read ahead.
-    pub(crate) fn share_connection(&mut self) {
+    /// For a connection that can send files itself.
+    pub(crate) fn lend_to(&mut self, regions: &Arc<Regions>) {
         if let Kind::File(file) = &mut self.kind {
-            file.share_connection();
+            file.lend_to(regions);
         }
     }
 }
@@ -116,7 +134,7 @@ impl http_body::Body for Body {
         let next = match &mut self.kind {
             Kind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Kind::Full(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
-            Kind::File(file) => file.poll_next(cx).map(|next| next.map(|result| result.map_err(BoxError::from))),
+            Kind::File(file) => file.poll_next(cx),
             Kind::Stream(stream) => stream.poll_next(cx),
         };
         if let (Poll::Ready(Some(Ok(bytes))), Some(end)) = (&next, &mut self.end) {
@@ -128,7 +146,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Full(bytes) => bytes.is_empty(),
-            Kind::File(file) => file.remaining() == 0,
+            Kind::File(file) => file.remaining() == Some(0),
             Kind::Stream(stream) => stream.is_end(),
         }
     }
@@ -136,7 +154,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         let exact = match &self.kind {
             Kind::Full(bytes) => u64::try_from(bytes.len()).ok(),
-            Kind::File(file) => Some(file.remaining()),
+            Kind::File(file) => file.remaining(),
             Kind::Stream(stream) => stream.remaining(),
         };
         exact.map_or_else(SizeHint::default, SizeHint::with_exact)
@@ -147,7 +165,7 @@ impl fmt::Debug for Body {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, length) = match &self.kind {
             Kind::Full(bytes) => ("full", u64::try_from(bytes.len()).ok()),
-            Kind::File(file) => ("file", Some(file.remaining())),
+            Kind::File(file) => ("file", file.remaining()),
             Kind::Stream(stream) => ("stream", stream.remaining()),
         };
         formatter.debug_struct("Body").field("kind", &kind).field("length", &length).finish_non_exhaustive()

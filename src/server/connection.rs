@@ -26,16 +26,17 @@ use crate::body::Body;
 use crate::dispatch::Dispatch;
 use crate::entry::{Entry, Heads, Prefix, Protocol, sniff};
 use crate::limits::Limits;
+use crate::regions::Regions;
 use crate::request::RequestBody;
-use crate::socket::Socket;
+use crate::socket::{Socket, Watch};
 
 /// The largest head of a request; more is answered with 431.
 const MAX_HEAD: u32 = 32 * 1024;
 
-/// hyper's buffers per direction. A response waits in them as one chunk of a file; under TLS two of them let encryption of one
-/// overlap with reading the next.
+/// hyper's buffers per direction. What waits in that of a plain connection is a file's pages, which cost nothing. Under TLS it is
+/// memory, in which a stalled connection may hold three chunks of a file: more gains nothing.
 const PLAIN_BUFFER: usize = 256 * 1024;
-const TLS_BUFFER: usize = 512 * 1024;
+const TLS_BUFFER: usize = 192 * 1024;
 
 /// What a client may send on a stream before we have read it, and on all of its streams together.
 const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -68,6 +69,7 @@ struct Connection {
     shared: Shared,
     peer: Peer,
     activity: Arc<Activity>,
+    regions: Arc<Regions>,
     /// Until here the peer must have shown what it wants.
     deadline: Instant,
 }
@@ -79,12 +81,14 @@ where
     S::Future: Send,
 {
     let activity = Activity::new();
+    let regions = Arc::new(Regions::default());
     let deadline = Instant::now() + shared.limits.header_timeout;
     let idle_timeout = shared.limits.idle_timeout;
-    let socket = Socket::new(stream, Arc::clone(&activity), shared.abort.clone(), shared.metrics.clone(), idle_timeout);
+    let watch = Watch { activity: Arc::clone(&activity), abort: shared.abort.clone(), metrics: shared.metrics.clone() };
+    let socket = Socket::new(stream, watch, Arc::clone(&regions), idle_timeout);
     let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
     let peer = Peer { addr, tls: shared.tls.is_some() };
-    let ended = Connection { shared, peer, activity, deadline }.open(socket, service).await;
+    let ended = Connection { shared, peer, activity, regions, deadline }.open(socket, service).await;
     if let Err(error) = ended {
         tracing::debug!(peer = %addr, error = &*error as &dyn Error, "a connection ended");
     }
@@ -96,11 +100,20 @@ impl Connection {
         S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
     {
-        let Some(acceptor) = self.shared.tls.clone() else {
-            let Some((protocol, prefix)) = self.before_requests(sniff(&mut socket)).await? else { return Ok(()) };
-            return self.serve(protocol, socket, prefix, service).await;
-        };
-        let mut stream = self.before_requests(acceptor.accept(socket)).await?;
+        // In a box of its own, because the state of a handshake is large and most connections have none or are past it.
+        if let Some(acceptor) = self.shared.tls.clone() {
+            return Box::pin(self.open_tls(acceptor, socket, service)).await;
+        }
+        let Some((protocol, prefix)) = self.before_requests(sniff(&mut socket)).await? else { return Ok(()) };
+        self.serve(protocol, socket, prefix, service).await
+    }
+
+    async fn open_tls<S>(self, acceptor: TlsAcceptor, socket: Socket, service: S) -> Result<(), crate::BoxError>
+    where
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+    {
+        let mut stream = self.before_requests(Box::pin(acceptor.accept(socket))).await?;
         let (_, session) = stream.get_ref();
         if session.alpn_protocol() != Some(b"h2") {
             return self.serve(Protocol::Http1, stream, Prefix::default(), service).await;
@@ -135,6 +148,8 @@ impl Connection {
     }
 
     fn dispatch<S>(&self, protocol: Protocol, service: S) -> Dispatch<S> {
+        // What is encrypted or framed has to be read first.
+        let sends_files = protocol == Protocol::Http1 && !self.peer.tls;
         Dispatch {
             service: Box::new(service),
             peer: self.peer,
@@ -142,6 +157,7 @@ impl Connection {
             idle_timeout: self.shared.limits.idle_timeout,
             metrics: self.shared.metrics.clone(),
             activity: Arc::clone(&self.activity),
+            regions: sends_files.then(|| Arc::clone(&self.regions)),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::Peer;
 use crate::activity::Activity;
 use crate::body::{Body, Sent};
 use crate::entry::Protocol;
+use crate::regions::Regions;
 use crate::request::RequestBody;
 
 /// One connection's way into the service.
@@ -25,6 +26,8 @@ pub(crate) struct Dispatch<S> {
     pub(crate) idle_timeout: Duration,
     pub(crate) metrics: Metrics,
     pub(crate) activity: Arc<Activity>,
+    /// Those of a connection that can send files itself.
+    pub(crate) regions: Option<Arc<Regions>>,
 }
 
 impl<S> hyper::service::Service<Request<Incoming>> for Dispatch<S>
@@ -42,13 +45,14 @@ where
         let activity = Arc::clone(&self.activity);
         let metrics = self.metrics.clone();
         let protocol = self.protocol;
+        let regions = self.regions.clone();
         let service = S::clone(&self.service);
         let mut request =
             request.map(|incoming| RequestBody::incoming(incoming, self.idle_timeout, self.metrics.clone(), &self.activity));
         request.extensions_mut().insert(self.peer);
         Box::pin(async move {
             let response = service.oneshot(request).await?;
-            let response = response.map(|body| Sent::new(body, protocol, metrics, &activity));
+            let response = response.map(|body| Sent::new(body, protocol, metrics, &activity, regions.as_ref()));
             drop((ours, running));
             Ok(response)
         })

@@ -11,9 +11,12 @@ mod connection;
 mod dispatch;
 mod entry;
 mod limits;
+mod pages;
+mod regions;
 mod request;
 mod serve;
 mod socket;
+mod wire;
 
 use std::net::SocketAddr;
 

@@ -13,41 +13,50 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::activity::Activity;
+use crate::regions::Regions;
+use crate::wire::Wire;
 
 /// The lowest layer, below TLS, so that what it sees is what the peer really took.
-#[derive(Debug)]
 pub(crate) struct Socket {
-    stream: TcpStream,
-    activity: Arc<Activity>,
-    abort: CancellationToken,
-    metrics: Metrics,
+    wire: Wire,
+    watch: Watch,
     idle_timeout: Duration,
     /// Made when the peer stalls for the first time, then reused.
     timer: Option<Pin<Box<Sleep>>>,
     stalled: bool,
 }
 
+/// What a socket tells, and is told.
+pub(crate) struct Watch {
+    pub(crate) activity: Arc<Activity>,
+    /// Once it is cancelled the connection is reset when it is dropped.
+    pub(crate) abort: CancellationToken,
+    pub(crate) metrics: Metrics,
+}
+
 impl Socket {
-    /// Once `abort` is cancelled the connection is reset when it is dropped.
-    pub(crate) fn new(
-        stream: TcpStream,
-        activity: Arc<Activity>,
-        abort: CancellationToken,
-        metrics: Metrics,
-        idle_timeout: Duration,
-    ) -> Self {
-        metrics.connection_opened();
+    /// Slices of the files in `regions` are sent by the kernel.
+    pub(crate) fn new(stream: TcpStream, watch: Watch, regions: Arc<Regions>, idle_timeout: Duration) -> Self {
+        watch.metrics.connection_opened();
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was refused");
         }
-        Self { stream, activity, abort, metrics, idle_timeout, timer: None, stalled: false }
+        let wire = Wire::new(stream, regions, watch.metrics.clone());
+        Self { wire, watch, idle_timeout, timer: None, stalled: false }
     }
 
     /// Turns a write that waits too long into an error. The timer runs only while a write waits.
     fn guard<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if poll.is_ready() {
+        if let Poll::Ready(result) = poll {
             self.stalled = false;
-            return poll;
+            // The peer was promised more than there is.
+            if let Err(error) = &result
+                && error.kind() == io::ErrorKind::UnexpectedEof
+            {
+                tracing::warn!(error = error as &dyn std::error::Error, "a response is broken off");
+                self.watch.activity.break_off();
+            }
+            return Poll::Ready(result);
         }
         let idle_timeout = self.idle_timeout;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_timeout)));
@@ -58,7 +67,7 @@ impl Socket {
         if timer.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
-        self.activity.break_off();
+        self.watch.activity.break_off();
         let message = format!("the peer took no bytes for {idle_timeout:?}");
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
     }
@@ -66,14 +75,13 @@ impl Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        Pin::new(&mut self.wire.stream).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.guard(cx, poll)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -81,7 +89,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        let poll = self.wire.poll_write(cx, slices);
         self.guard(cx, poll)
     }
 
@@ -90,20 +98,20 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut self.wire.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.wire.stream).poll_shutdown(cx)
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
         // A plain close ends the stream as if it were whole; HTTP/1.0 has no other mark of the end. A reset does not.
-        if self.activity.is_broken() || self.abort.is_cancelled() {
-            let _ = self.stream.set_zero_linger();
+        if self.watch.activity.is_broken() || self.watch.abort.is_cancelled() {
+            let _ = self.wire.stream.set_zero_linger();
         }
-        self.metrics.connection_closed();
+        self.watch.metrics.connection_closed();
     }
 }

@@ -35,6 +35,7 @@ struct Inner {
     request_duration: Histograms<labels::Route>,
     received: Counter,
     sent: Counter,
+    sendfile: Counter,
     connections: Gauge,
     cache: Family<labels::Cache, Counter>,
     fills_running: Family<labels::Upstream, Gauge>,
@@ -70,6 +71,11 @@ impl Metrics {
     /// Counts bytes of response bodies that were handed to a connection.
     pub fn sent(&self, bytes: u64) {
         self.0.sent.inc_by(bytes);
+    }
+
+    /// Counts bytes of response bodies that the kernel took from a file itself. They are counted by [`Metrics::sent`] too.
+    pub fn sent_by_kernel(&self, bytes: u64) {
+        self.0.sendfile.inc_by(bytes);
     }
 
     /// A connection was accepted. Every call is followed by one of [`Metrics::connection_closed`].
@@ -151,6 +157,7 @@ impl Default for Inner {
             request_duration: Family::new_with_constructor(transfer_histogram),
             received: Counter::default(),
             sent: Counter::default(),
+            sendfile: Counter::default(),
             connections: Gauge::default(),
             cache: Family::default(),
             fills_running: Family::default(),
@@ -181,6 +188,8 @@ impl Inner {
         registry.register_with_unit("http_request_duration", help, Unit::Seconds, self.request_duration.clone());
         registry.register_with_unit("http_received", "Bytes of request bodies", Unit::Bytes, self.received.clone());
         registry.register_with_unit("http_sent", "Bytes of response bodies", Unit::Bytes, self.sent.clone());
+        let help = "Bytes of response bodies that the kernel took from files itself";
+        registry.register_with_unit("http_sendfile", help, Unit::Bytes, self.sendfile.clone());
         registry.register("connections", "Open connections", self.connections.clone());
     }
 

@@ -1,174 +1,127 @@
-//! A range of a file, read 256 KiB at a time: in place what the page cache has, by a blocking thread what it has not.
+//! A range of a file, or as much of it as there is while it grows.
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use tokio::task::JoinHandle;
+use futures_util::Stream;
 
-/// Larger buffers cost page faults, smaller ones system calls.
-const CHUNK: usize = 256 * 1024;
-/// Where many bodies share a connection, each of which may stand still with a chunk or two in hand.
-const SHARED_CHUNK: usize = 64 * 1024;
+use crate::BoxError;
+use crate::body::lend::Lender;
+use crate::body::read::Reader;
+use crate::regions::Regions;
+
+/// Tells up to which byte of a file bytes may be sent; each item replaces the one before.
+pub(crate) type Growth = Pin<Box<dyn Stream<Item = Result<u64, BoxError>> + Send>>;
 
 pub(super) struct FileBody {
     file: Arc<File>,
     offset: u64,
-    remaining: u64,
-    /// Cleared when the file system cannot tell whether a read would block.
-    in_place: bool,
-    reading: Option<Reading>,
-    spare: Spare,
-    /// Bytes that are read at a time.
-    chunk: usize,
-}
-
-/// A read on a blocking thread: the buffer, and how much of it is filled.
-type Reading = JoinHandle<io::Result<(Vec<u8>, usize)>>;
-
-/// Buffers that were sent and can be read into again, so that only the first ones of a body are zeroed and faulted in.
-type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
-
-/// The filled part of a buffer that goes back to its body.
-struct Chunk {
-    buffer: Vec<u8>,
-    length: usize,
-    home: Spare,
+    /// Where the body ends, if that is known.
+    end: Option<u64>,
+    /// Up to here bytes may be sent.
+    readable: u64,
+    /// How that goes on.
+    growth: Option<Growth>,
+    /// Set while it is to be tried whether the connection can send the file itself.
+    regions: Option<Arc<Regions>>,
+    lender: Option<Lender>,
+    reader: Reader,
 }
 
 impl FileBody {
     pub(super) fn new(file: Arc<File>, offset: u64, length: u64) -> Self {
-        Self { file, offset, remaining: length, in_place: true, reading: None, spare: Spare::default(), chunk: CHUNK }
+        let end = offset.saturating_add(length);
+        Self { readable: end, ..Self::growing(file, offset, Some(length), None) }
     }
 
-    /// For a connection that carries other bodies too.
-    pub(super) fn share_connection(&mut self) {
-        self.chunk = SHARED_CHUNK;
+    pub(super) fn growing(file: Arc<File>, offset: u64, length: Option<u64>, growth: Option<Growth>) -> Self {
+        let end = length.map(|length| offset.saturating_add(length));
+        Self { file, offset, end, readable: offset, growth, regions: None, lender: None, reader: Reader::new() }
     }
 
-    pub(super) fn remaining(&self) -> u64 {
-        self.remaining
+    /// For a connection that can send files itself.
+    pub(super) fn lend_to(&mut self, regions: &Arc<Regions>) {
+        self.regions = Some(Arc::clone(regions));
     }
 
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        let read = match &mut self.reading {
-            Some(reading) => {
-                let joined = ready!(Pin::new(reading).poll(cx));
-                self.reading = None;
-                joined.map_err(io::Error::other).flatten()
-            }
-            None if self.remaining == 0 => return Poll::Ready(None),
-            None => {
-                let mut buffer = self.buffer();
-                let Some(result) = self.read_in_place(&mut buffer) else {
-                    self.read_elsewhere(buffer);
-                    return self.poll_next(cx);
-                };
-                result.map(|length| (buffer, length))
-            }
+    pub(super) fn remaining(&self) -> Option<u64> {
+        match self.end {
+            Some(end) => Some(end.saturating_sub(self.offset)),
+            None => (self.growth.is_none() && self.offset >= self.readable).then_some(0),
+        }
+    }
+
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
+        if self.remaining() == Some(0) {
+            return Poll::Ready(None);
+        }
+        let available = match ready!(self.poll_available(cx)) {
+            Ok(0) => return Poll::Ready(None),
+            Ok(available) => available,
+            Err(error) => return Poll::Ready(Some(Err(error))),
         };
-        Poll::Ready(Some(read.and_then(|(buffer, length)| self.advance(buffer, length))))
+        let bytes = ready!(self.poll_bytes(cx, available));
+        Poll::Ready(Some(bytes.map_err(BoxError::from).inspect(|bytes| self.offset += bytes.len() as u64)))
     }
 
-    fn wanted(&self) -> usize {
-        usize::try_from(self.remaining).map_or(self.chunk, |remaining| remaining.min(self.chunk))
-    }
-
-    fn buffer(&self) -> Vec<u8> {
-        // All buffers of a body but that of a short only chunk have the full size, so a spare one always fits.
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        spare.unwrap_or_else(|| vec![0; self.wanted()])
-    }
-
-    /// `None` if the read would wait for the disk.
-    #[cfg(target_os = "linux")]
-    fn read_in_place(&mut self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
-        use rustix::io::{Errno, ReadWriteFlags};
-
-        if !self.in_place {
-            return None;
-        }
-        let wanted = self.wanted().min(buffer.len());
-        let mut slices = [io::IoSliceMut::new(&mut buffer[..wanted])];
-        match rustix::io::preadv2(&self.file, &mut slices, self.offset, ReadWriteFlags::NOWAIT) {
-            Ok(length) => Some(Ok(length)),
-            Err(Errno::AGAIN | Errno::INTR) => None,
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-                self.in_place = false;
-                None
+    /// How many bytes may be sent, once there are any; 0 at the end of a body whose length was not known.
+    fn poll_available(&mut self, cx: &mut Context<'_>) -> Poll<Result<u64, BoxError>> {
+        while self.readable <= self.offset
+            && let Some(growth) = &mut self.growth
+        {
+            match ready!(growth.as_mut().poll_next(cx)) {
+                Some(Ok(readable)) => self.readable = self.end.map_or(readable, |end| readable.min(end)),
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None => self.growth = None,
             }
-            Err(error) => Some(Err(error.into())),
+        }
+        let available = self.readable.saturating_sub(self.offset);
+        match self.remaining() {
+            Some(missing @ 1..) if available == 0 => {
+                let message = format!("the file stops growing {missing} bytes too early");
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, message).into()))
+            }
+            _ => Poll::Ready(Ok(available)),
         }
     }
 
-    #[cfg(not(target_os = "linux"))]
-    fn read_in_place(&mut self, _buffer: &mut [u8]) -> Option<io::Result<usize>> {
-        self.in_place = false;
-        None
-    }
-
-    fn read_elsewhere(&mut self, mut buffer: Vec<u8>) {
-        let file = Arc::clone(&self.file);
-        let offset = self.offset;
-        let wanted = self.wanted().min(buffer.len());
-        self.reading = Some(tokio::task::spawn_blocking(move || {
-            let length = read_at(&file, &mut buffer[..wanted], offset)?;
-            Ok((buffer, length))
-        }));
-    }
-
-    fn advance(&mut self, buffer: Vec<u8>, length: usize) -> io::Result<Bytes> {
-        if length == 0 {
-            let missing = self.remaining;
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("the file ends {missing} bytes too early")));
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, available: u64) -> Poll<io::Result<Bytes>> {
+        if let Some(regions) = self.regions.take() {
+            self.lender = self.lender(&regions);
         }
-        let read = u64::try_from(length).map_err(io::Error::other)?;
-        self.offset += read;
-        self.remaining = self.remaining.saturating_sub(read);
-        Ok(Bytes::from_owner(Chunk { buffer, length, home: Arc::clone(&self.spare) }))
-    }
-}
-
-/// Reads until `buffer` is full or the file ends.
-fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut length = 0;
-    while length < buffer.len() {
-        let at = offset + u64::try_from(length).map_err(io::Error::other)?;
-        match file.read_at(&mut buffer[length..], at) {
-            Ok(0) => break,
-            Ok(read) => length += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        if let Some(lender) = &mut self.lender {
+            match ready!(lender.poll_slice(cx, &self.file, self.offset, available)) {
+                Some(bytes) => return Poll::Ready(bytes),
+                None => self.lender = None,
+            }
         }
+        self.reader.poll_read(cx, &self.file, self.offset, available, self.remaining())
     }
-    Ok(length)
-}
 
-impl AsRef<[u8]> for Chunk {
-    fn as_ref(&self) -> &[u8] {
-        &self.buffer[..self.length]
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        let buffer = std::mem::take(&mut self.buffer);
-        self.home.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    /// A file that is too short is better read: that gives its bytes, and then says what is wrong.
+    fn lender(&self, regions: &Arc<Regions>) -> Option<Lender> {
+        let end = self.end?;
+        let whole = self.growth.is_some() || self.file.metadata().is_ok_and(|metadata| metadata.len() >= end);
+        whole.then(|| Lender::new(regions, &self.file, self.offset..end)).flatten()
     }
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use futures_util::stream;
     use http_body_util::BodyExt;
     use tempfile::tempfile;
 
     use super::*;
     use crate::Body;
+    use crate::body::read::CHUNK;
 
     fn content(length: usize) -> Vec<u8> {
         (0..length).map(|index| u8::try_from(index % 251).unwrap()).collect()
@@ -180,50 +133,56 @@ mod tests {
         Arc::new(file)
     }
 
-    async fn read(file: &Arc<File>, offset: u64, length: u64) -> Result<Bytes, crate::BoxError> {
-        Ok(Body::file(Arc::clone(file), offset, length).collect().await?.to_bytes())
+    async fn read(body: Body) -> Result<Bytes, BoxError> {
+        Ok(body.collect().await?.to_bytes())
     }
 
     #[tokio::test]
     async fn every_range_of_a_file_has_its_bytes() {
-        let all = content(3 * CHUNK + 17);
+        let all = content(12 * CHUNK + 17);
         let file = file_of(&all);
         let ranges =
-            [(0, all.len()), (0, 0), (all.len(), 0), (1, 1), (0, CHUNK), (CHUNK - 1, 2), (5, 2 * CHUNK), (all.len() - 1, 1)];
+            [(0, all.len()), (0, 0), (all.len(), 0), (1, 1), (0, CHUNK), (CHUNK - 1, 2), (5, 8 * CHUNK), (all.len() - 1, 1)];
         for (offset, length) in ranges {
-            let got = read(&file, offset as u64, length as u64).await.unwrap();
+            let got = read(Body::file(Arc::clone(&file), offset as u64, length as u64)).await.unwrap();
             assert_eq!(got, all[offset..offset + length], "{length} from {offset}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_blocking_thread_reads_the_same_bytes() {
-        let all = content(2 * CHUNK + 5);
-        let mut body = FileBody::new(file_of(&all), 3, all.len() as u64 - 3);
-        body.in_place = false;
-        let mut got = Vec::new();
-        while let Some(chunk) = std::future::poll_fn(|cx| body.poll_next(cx)).await {
-            got.extend_from_slice(&chunk.unwrap());
-        }
-        assert_eq!(got, all[3..]);
     }
 
     #[tokio::test]
     async fn a_file_that_is_too_short_is_an_error_and_no_end() {
         let file = file_of(&content(CHUNK + 1));
         for length in [CHUNK + 2, 3 * CHUNK] {
-            let error = read(&file, 0, length as u64).await.unwrap_err();
-            let error = error.downcast::<io::Error>().unwrap();
-            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+            let error = read(Body::file(Arc::clone(&file), 0, length as u64)).await.unwrap_err();
+            assert_eq!(error.downcast::<io::Error>().unwrap().kind(), io::ErrorKind::UnexpectedEof);
         }
     }
 
+    fn growing(file: &Arc<File>, length: Option<u64>, steps: &[u64]) -> Body {
+        let steps: Vec<_> = steps.iter().map(|step| Ok(*step)).collect();
+        Body::growing(Arc::clone(file), 2, length, Box::pin(stream::iter(steps)))
+    }
+
     #[tokio::test]
-    async fn a_buffer_that_was_sent_is_read_into_again() {
-        let mut body = FileBody::new(file_of(&content(4 * CHUNK)), 0, 4 * CHUNK as u64);
-        while let Some(chunk) = std::future::poll_fn(|cx| body.poll_next(cx)).await {
-            drop(chunk.unwrap());
-        }
-        assert_eq!(body.spare.lock().unwrap().len(), 1);
+    async fn a_growing_file_gives_what_is_told_and_no_more() {
+        let all = content(100);
+        let file = file_of(&all);
+        assert_eq!(read(growing(&file, Some(48), &[1, 10, 10, 50])).await.unwrap(), all[2..50]);
+        assert_eq!(read(growing(&file, Some(48), &[90])).await.unwrap(), all[2..50]);
+        assert_eq!(read(growing(&file, None, &[0, 10, 50])).await.unwrap(), all[2..50]);
+        assert_eq!(read(growing(&file, None, &[])).await.unwrap(), "");
+        assert_eq!(read(growing(&file, Some(0), &[])).await.unwrap(), "");
+        let error = read(growing(&file, Some(48), &[49])).await.unwrap_err();
+        assert!(error.to_string().contains("1 bytes too early"), "{error}");
+    }
+
+    #[test]
+    fn the_length_of_a_growing_file_is_known_only_if_it_was_given() {
+        use http_body::Body as _;
+
+        let file = file_of(b"abc");
+        assert_eq!(growing(&file, Some(1), &[]).size_hint().exact(), Some(1));
+        assert_eq!(growing(&file, None, &[]).size_hint().exact(), None);
+        assert!(!growing(&file, None, &[]).is_end_stream());
     }
 }

@@ -12,6 +12,7 @@ use crate::BoxError;
 use crate::activity::{Activity, Ours, Running};
 use crate::body::Body;
 use crate::entry::Protocol;
+use crate::regions::Regions;
 
 /// After so many bytes the task lets others run. Waking itself at once would not do: the runtime then looks at its sockets only
 /// after 61 further polls, and a small request waits for all of them.
@@ -32,9 +33,16 @@ pub(crate) struct Sent {
 }
 
 impl Sent {
-    pub(crate) fn new(mut body: Body, protocol: Protocol, metrics: Metrics, activity: &Arc<Activity>) -> Self {
-        if protocol == Protocol::Http2 {
-            body.share_connection();
+    /// `regions` are those of a connection that can send files itself.
+    pub(crate) fn new(
+        mut body: Body,
+        protocol: Protocol,
+        metrics: Metrics,
+        activity: &Arc<Activity>,
+        regions: Option<&Arc<Regions>>,
+    ) -> Self {
+        if let Some(regions) = regions {
+            body.lend_to(regions);
         }
         let running = activity.running();
         let activity = Arc::clone(activity);

@@ -68,6 +68,7 @@ pub(crate) async fn read(store: &Store, digest: &Digest, start: u64, end: u64) -
             file.read_exact_at(&mut buffer, start).unwrap();
             buffer
         }
+        Content::Growing(_) => unreachable!("what is stored is whole"),
         Content::Source(source) => {
             let mut stream = source.open(start, Some(end)).await.unwrap();
             let mut bytes = Vec::new();

@@ -4,6 +4,8 @@
 
 mod bodies;
 mod drain;
+mod files;
+mod growing;
 mod harness;
 mod limits;
 mod protocols;
