@@ -67,6 +67,7 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
         metrics: metrics.clone(),
         clock: Arc::clone(&clock),
         tasks: tasks.clone(),
+        ids: api::RequestIds::default(),
         external_url: config.server.external_url.map(|url| url.as_str().trim_end_matches('/').to_owned()).unwrap_or_default(),
     });
     let upload_lifetime = config.storage.upload_lifetime;
@@ -153,7 +154,13 @@ async fn sweep(registry: &Registry, clock: &dyn Clock, lifetime: Duration) -> In
 
 /// Runs a server until SIGTERM or SIGINT. A second one ends the process at once.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
-    telemetry::log::init(config.log.format, &config.log.level)?;
+    let log = telemetry::log::init(config.log.format, &config.log.level)?;
+    let served = serve_logged(config, log.clone()).await;
+    log.flush();
+    served
+}
+
+async fn serve_logged(config: Config, log: telemetry::log::Log) -> anyhow::Result<()> {
     server::raise_file_limit();
     let facts = summary(&config);
     let encrypted = config.server.tls.is_some();
@@ -168,6 +175,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         tokio::spawn(async move {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             tracing::warn!("stopped at once");
+            log.flush();
             std::process::exit(1);
         });
     };

@@ -18,4 +18,4 @@ mod uploads;
 
 pub use guard::{Access, Action, Guard};
 pub use names::{Names, Resolved};
-pub use service::{Api, Parts, Readiness};
+pub use service::{Api, Parts, Readiness, RequestIds};

@@ -56,12 +56,20 @@ pub(crate) fn add(response: &mut Response<Body>, name: HeaderName, value: impl A
 
 /// The headers of content: digest, entity tag, type, length, ranges.
 pub(crate) fn describe(response: &mut Response<Body>, digest: &Digest, content_type: &str, size: Option<u64>) {
-    set(response, CONTENT_DIGEST, digest.to_string());
-    set(response, ETAG, entity_tag(digest));
-    set(response, CONTENT_TYPE, content_type);
-    if let Some(size) = size {
-        set(response, CONTENT_LENGTH, size.to_string());
+    // Once in quotes; without them it is the digest.
+    let tag = Bytes::from(entity_tag(digest));
+    let headers = response.headers_mut();
+    headers.reserve(8);
+    if let Ok(value) = HeaderValue::from_maybe_shared(tag.slice(1..tag.len() - 1)) {
+        headers.insert(CONTENT_DIGEST, value);
     }
+    if let Ok(value) = HeaderValue::from_maybe_shared(tag) {
+        headers.insert(ETAG, value);
+    }
+    if let Some(size) = size {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
+    }
+    set(response, CONTENT_TYPE, content_type);
 }
 
 /// Tells that ranges of this content can be asked for.
@@ -76,6 +84,9 @@ pub(crate) fn entity_tag(digest: &Digest) -> String {
 
 /// Does `If-None-Match` hold this content? [RFC 9110 section 13.1.2: weak comparison]
 pub(crate) fn none_match(headers: &HeaderMap, digest: &Digest) -> bool {
+    if !headers.contains_key(http::header::IF_NONE_MATCH) {
+        return false;
+    }
     let tag = entity_tag(digest);
     let lines = headers.get_all(http::header::IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim).any(|candidate| {

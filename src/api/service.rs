@@ -3,8 +3,9 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -55,6 +56,28 @@ impl Readiness {
     }
 }
 
+/// What requests are called in answers and in the log: 32 hexadecimal digits, never the same twice, also after a restart.
+#[derive(Debug)]
+pub struct RequestIds {
+    /// Of this process alone.
+    prefix: u64,
+    next: AtomicU64,
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        let (prefix, next) = Uuid::new_v4().as_u64_pair();
+        // Far from the end of the numbers.
+        Self { prefix, next: AtomicU64::new(next >> 1) }
+    }
+}
+
+impl RequestIds {
+    fn next(&self) -> String {
+        format!("{:016x}{:016x}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// What the API is made over.
 pub struct Parts {
     /// What is held here: pushes, deletions and the catalog go to it.
@@ -75,6 +98,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where changes run that must come to their end; a stop waits for them.
     pub tasks: TaskTracker,
+    /// How requests are named.
+    pub ids: RequestIds,
     /// What `Location` and `Link` begin with: the URL that clients use, without a slash at its end; empty for relative ones.
     pub external_url: String,
 }
@@ -101,7 +126,7 @@ impl Api {
 
     async fn handle(&self, request: Request<RequestBody>) -> Response<Body> {
         let start = self.0.clock.monotonic();
-        let request_id = Uuid::now_v7().simple().to_string();
+        let request_id = self.0.ids.next();
         let (head, body) = request.into_parts();
         let mut pending = Pending::new(self, start, &request_id, &head);
         let parsed = Route::parse(&head.method, head.uri.path(), head.uri.query());
@@ -231,8 +256,8 @@ struct Entry {
     method: Method,
     path: String,
     status: u16,
-    peer: Option<String>,
-    agent: Option<String>,
+    peer: Option<SocketAddr>,
+    agent: Option<HeaderValue>,
 }
 
 /// What stands for the status where the client left before it could be given one, as other servers log it.
@@ -244,10 +269,10 @@ impl Pending {
             request_id: request_id.to_owned(),
             label: "none",
             method: head.method.clone(),
-            path: head.uri.path().chars().take(512).collect(),
+            path: cut(head.uri.path(), 512).to_owned(),
             status: CLIENT_LEFT,
-            peer: head.extensions.get::<Peer>().map(|peer| peer.addr.to_string()),
-            agent: head.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).map(str::to_owned),
+            peer: head.extensions.get::<Peer>().map(|peer| peer.addr),
+            agent: head.headers.get(http::header::USER_AGENT).cloned(),
         };
         Self { api: api.clone(), start, entry, ended: None }
     }
@@ -281,11 +306,16 @@ impl Entry {
             duration_ms,
             size_bytes = sent,
             complete,
-            peer = self.peer,
-            user_agent = self.agent,
+            peer = self.peer.map(tracing::field::display),
+            user_agent = self.agent.as_ref().and_then(|agent| agent.to_str().ok()),
             "request"
         );
     }
+}
+
+/// At most the first `length` bytes of a text.
+fn cut(text: &str, length: usize) -> &str {
+    text.get(..text.floor_char_boundary(length)).unwrap_or(text)
 }
 
 impl tower::Service<Request<RequestBody>> for Api {

@@ -1,11 +1,15 @@
 //! Logs: one subscriber per process, to standard error.
 
+mod behind;
+
 use std::io::{self, IsTerminal};
 
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use self::behind::Behind;
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,18 +32,35 @@ pub enum Error {
         /// Where it went wrong.
         source: tracing_subscriber::filter::ParseError,
     },
+    /// The thread that writes it cannot be started.
+    #[error("the log cannot be written")]
+    Thread(#[source] io::Error),
     /// The process has a subscriber already.
     #[error("a log was already started in this process")]
     AlreadyStarted(#[source] tracing_subscriber::util::TryInitError),
 }
 
+/// A log that was started. What was logged is written a moment later by a thread of its own: [`Log::flush`] before the end.
+#[must_use = "what was logged last is lost unless it is flushed"]
+#[derive(Clone)]
+pub struct Log(Behind);
+
+impl Log {
+    /// Returns once everything that was logged is written.
+    pub fn flush(&self) {
+        self.0.flush();
+    }
+}
+
 /// Sends the process's log to standard error, keeping what `filter` lets through (`info`, `warn,roadstead_proxy=debug`).
 ///
 /// Answers `Filter` for a filter that cannot be read and `AlreadyStarted` when called for the second time.
-pub fn init(format: Format, filter: &str) -> Result<(), Error> {
+pub fn init(format: Format, filter: &str) -> Result<Log, Error> {
     let filter = EnvFilter::try_new(filter).map_err(|source| Error::Filter { filter: filter.to_owned(), source })?;
     let colour = io::stderr().is_terminal();
-    subscriber(format, filter, colour, io::stderr).try_init().map_err(Error::AlreadyStarted)
+    let behind = Behind::start(io::stderr()).map_err(Error::Thread)?;
+    subscriber(format, filter, colour, behind.clone()).try_init().map_err(Error::AlreadyStarted)?;
+    Ok(Log(behind))
 }
 
 fn subscriber<W>(format: Format, filter: EnvFilter, colour: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
@@ -116,7 +137,7 @@ mod tests {
     #[test]
     fn a_second_log_in_one_process_is_refused() {
         // The only test that installs a subscriber for the whole process: `off` keeps it out of the others' way.
-        init(Format::Json, "off").unwrap();
+        init(Format::Json, "off").unwrap().flush();
         assert!(matches!(init(Format::Json, "off"), Err(Error::AlreadyStarted(_))));
     }
 }
