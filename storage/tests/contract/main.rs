@@ -14,6 +14,7 @@ mod folder;
 #[path = "../../../tests/support/gcs.rs"]
 mod gcs;
 mod google;
+mod lost;
 mod shared;
 mod suite;
 

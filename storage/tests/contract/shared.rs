@@ -14,6 +14,7 @@ pub(crate) async fn two_servers_share_a_bucket(place: Place<'_>) {
     let stores = (open(&location).await, open(&location).await);
     an_upload_goes_on_at_another_server(&stores).await;
     of_two_that_go_on_at_the_same_time_one_is_told(&stores).await;
+    a_session_that_another_server_saved_as_it_was_goes_on(&stores).await;
     what_one_deletes_the_other_does_not_serve_for_long(&stores).await;
     no_move_of_a_tag_is_lost_between_servers(&stores).await;
     a_bucket_that_cannot_be_used_is_explained(place).await;
@@ -59,6 +60,20 @@ async fn of_two_that_go_on_at_the_same_time_one_is_told((one, two): &(Store, Sto
     }
     let upload = two.upload(&repository, id).await.unwrap().unwrap();
     upload.finish(&digest(b"first"), owner(&repository)).await.unwrap();
+}
+
+async fn a_session_that_another_server_saved_as_it_was_goes_on((one, two): &(Store, Store)) {
+    let repository = name("a");
+    // A record has its second in it: of some rounds most have both saves in one.
+    for _ in 0..5 {
+        let id = one.start_upload(&repository, Algorithm::Sha256).await.unwrap();
+        two.upload(&repository, id).await.unwrap().unwrap().save().await.unwrap();
+        let mut upload = one.upload(&repository, id).await.unwrap().unwrap();
+        upload.append(b"more").await.unwrap();
+        assert_eq!(upload.save().await.unwrap(), 4);
+        two.upload(&repository, id).await.unwrap().unwrap().cancel().await.unwrap();
+        assert!(one.upload(&repository, id).await.unwrap().is_none());
+    }
 }
 
 async fn what_one_deletes_the_other_does_not_serve_for_long((one, two): &(Store, Store)) {
