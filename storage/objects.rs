@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult, UpdateVersion};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use telemetry::{Clock, Metrics};
@@ -22,6 +23,8 @@ use crate::health::Health;
 const SWAP_ATTEMPTS: u32 = 32;
 /// What is waited before that; longer each time.
 const PAUSE: Duration = Duration::from_millis(2);
+/// How often a write on a condition is sent when its connection is cut.
+const SENDS: u32 = 3;
 /// Writers of pointers share this many turns.
 const TURNS: usize = 64;
 
@@ -111,6 +114,15 @@ impl Objects {
 
     /// As [`Objects::read`], but only if the object has another version than `known`.
     pub(crate) async fn read_if_changed(&self, key: &Path, known: &UpdateVersion) -> Result<Changed, Error> {
+        if known.version.is_some() {
+            // Where objects have versions, the same bytes may have been written again, and writes are swapped against the version.
+            return match self.timed("head", self.store.head(key)).await {
+                Ok(meta) if meta.version == known.version => Ok(Changed::Not),
+                Ok(_) => self.read(key).await.map(Changed::from),
+                Err(object_store::Error::NotFound { .. }) => Ok(Changed::Gone),
+                Err(source) => Err(Error::backend(key, source)),
+            };
+        }
         let Some(tag) = known.e_tag.clone() else { return self.read(key).await.map(Changed::from) };
         let options = GetOptions { if_none_match: Some(tag), ..GetOptions::default() };
         let call = async {
@@ -150,8 +162,7 @@ impl Objects {
             }
             return self.put(key, bytes).await.map(|()| true);
         }
-        let call = self.store.put_opts(key, bytes.into(), PutMode::Create.into());
-        match self.timed("create", call).await {
+        match self.timed("create", self.put_guarded(key, bytes, PutMode::Create)).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
             Err(source) => Err(Error::backend(key, source)),
@@ -182,25 +193,19 @@ impl Objects {
         F: FnMut(Option<T>) -> Option<T>,
     {
         let _turn = self.turns.of(key).lock().await;
-        let mut written: Option<Bytes> = None;
         for attempt in 0..SWAP_ATTEMPTS {
             let current = self.read(key).await?;
-            if written.is_some() && current.as_ref().map(|(bytes, _)| bytes) == written.as_ref() {
-                // The reply to our own write was lost and it was sent twice.
-                return Ok(true);
-            }
             let (value, mode) = match current {
                 Some((bytes, version)) => (Some(parse(key, &bytes)?), PutMode::Update(version)),
                 None => (None, PutMode::Create),
             };
             let Some(wanted) = change(value) else { return Ok(false) };
             let bytes = encode(key, &wanted)?;
-            match self.swap(key, bytes.clone(), mode).await? {
+            match self.swap(key, bytes, mode).await? {
                 Some(_) => return Ok(true),
                 // Gone, or there, or changed since it was read: look again.
                 None => self.clock.sleep(PAUSE * attempt).await,
             }
-            written = Some(bytes);
         }
         Err(Error::Contended { key: key.to_string() })
     }
@@ -208,14 +213,30 @@ impl Objects {
     /// Writes an object if it is still as `mode` says. Gives its new version; `None` if it was changed.
     pub(crate) async fn swap(&self, key: &Path, bytes: Bytes, mode: PutMode) -> Result<Option<UpdateVersion>, Error> {
         let mode = if self.conditional { mode } else { PutMode::Overwrite };
-        match self.timed("swap", self.store.put_opts(key, bytes.into(), mode.into())).await {
+        match self.timed("swap", self.put_guarded(key, bytes.clone(), mode)).await {
             Ok(put) => Ok(Some(put.into())),
             Err(
                 object_store::Error::AlreadyExists { .. }
                 | object_store::Error::Precondition { .. }
                 | object_store::Error::NotFound { .. },
-            ) => Ok(None),
+            ) => {
+                // Our own write may be what is in the way: its reply was lost, and it was sent again.
+                let there = self.read(key).await?;
+                Ok(there.filter(|(there, _)| *there == bytes).map(|(_, version)| version))
+            }
             Err(source) => Err(Error::backend(key, source)),
+        }
+    }
+
+    /// Writes on a condition. It may be sent again when its connection is cut, whether it was done or not.
+    async fn put_guarded(&self, key: &Path, bytes: Bytes, mode: PutMode) -> object_store::Result<PutResult> {
+        let mut sent = 0;
+        loop {
+            sent += 1;
+            match self.store.put_opts(key, bytes.clone().into(), mode.clone().into()).await {
+                Err(cut) if sent < SENDS && is_cut(&cut) => self.clock.sleep(PAUSE * sent).await,
+                result => return result,
+            }
         }
     }
 
@@ -272,6 +293,18 @@ fn is_answer(error: &object_store::Error) -> bool {
             | object_store::Error::Precondition { .. }
             | object_store::Error::NotModified { .. }
     )
+}
+
+/// A request without an answer: it may have been done.
+fn is_cut(error: &object_store::Error) -> bool {
+    let mut cause = Some(error as &(dyn StdError + 'static));
+    while let Some(error) = cause {
+        if let Some(http) = error.downcast_ref::<HttpError>() {
+            return matches!(http.kind(), HttpErrorKind::Interrupted | HttpErrorKind::Timeout);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 pub(crate) fn encode(key: &Path, value: &impl Serialize) -> Result<Bytes, Error> {

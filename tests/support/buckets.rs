@@ -1,5 +1,5 @@
-//! Real object stores, each started on this machine for a test and ended with it: SeaweedFS for S3, an emulator each for Google Cloud
-//! Storage and Azure.
+//! Real object stores, each started on this machine for a test and ended with it: `SeaweedFS` for S3, an emulator for
+//! Azure. Google Cloud Storage is in gcs.rs beside it.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The name of the bucket that each of them has.
 pub(crate) const BUCKET: &str = "images";
-/// The account that SeaweedFS knows.
+/// The account that `SeaweedFS` knows.
 pub(crate) const KEY: (&str, &str) = ("AKIDEXAMPLE", "secretsecretsecret");
 /// The account that Azurite is born with, the same everywhere.
 pub(crate) const AZURE: (&str, &str) =
@@ -19,7 +19,7 @@ pub(crate) const AZURE: (&str, &str) =
 pub(crate) struct Server {
     process: Child,
     pub(crate) endpoint: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Drop for Server {
@@ -38,7 +38,7 @@ fn tool(name: &str) -> PathBuf {
     path
 }
 
-/// A port that nobody has, with room above it: SeaweedFS takes the one 10,000 higher as well.
+/// A port that nobody has, with room above it: `SeaweedFS` takes the one 10,000 higher as well.
 fn port() -> u16 {
     loop {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -85,7 +85,7 @@ fn until(folder: &Path, mut ask: impl FnMut() -> Option<u16>) {
     panic!("an object store did not start ({last:?}):\n{log}");
 }
 
-/// SeaweedFS, with its bucket.
+/// `SeaweedFS`, with its bucket.
 pub(crate) fn seaweedfs() -> Server {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("s3.json");
@@ -102,27 +102,11 @@ pub(crate) fn seaweedfs() -> Server {
     command.arg(format!("-master.port={master}")).arg(format!("-volume.port={volume}")).arg(format!("-filer.port={filer}"));
     command.arg(format!("-s3.port={s3}")).arg(format!("-metricsPort={metrics}")).arg(format!("-s3.config={}", config.display()));
     let process = start(&mut command, folder.path());
-    let server = Server { process, endpoint: format!("http://127.0.0.1:{s3}"), _folder: folder };
-    let folder = server._folder.path();
+    let server = Server { process, endpoint: format!("http://127.0.0.1:{s3}"), folder };
+    let folder = server.folder.path();
     until(folder, || request(filer, "POST", &format!("/buckets/{BUCKET}/"), "", ""));
     // The S3 side is ready once it answers at all.
     until(folder, || request(s3, "GET", "/", "", "").map(|_| 200));
-    server
-}
-
-/// The emulator of Google Cloud Storage, with its bucket.
-pub(crate) fn gcs() -> Server {
-    let folder = tempfile::tempdir().unwrap();
-    let port = port();
-    let mut command = Command::new(tool("fake-gcs-server"));
-    command.args(["-scheme", "http", "-host", "127.0.0.1", "-backend", "memory", "-port", &port.to_string()]);
-    command.args(["-public-host", &format!("127.0.0.1:{port}"), "-external-url", &format!("http://127.0.0.1:{port}")]);
-    let process = start(&mut command, folder.path());
-    let server = Server { process, endpoint: format!("http://127.0.0.1:{port}"), _folder: folder };
-    let body = format!("{{\"name\":\"{BUCKET}\"}}");
-    until(server._folder.path(), || {
-        request(port, "POST", "/storage/v1/b?project=test", "content-type: application/json\r\n", &body)
-    });
     server
 }
 
@@ -134,7 +118,7 @@ pub(crate) fn azurite() -> Server {
     command.args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string(), "--silent", "--skipApiVersionCheck"]);
     command.args(["--disableTelemetry", "-l"]).arg(folder.path());
     let process = start(&mut command, folder.path());
-    let server = Server { process, endpoint: format!("http://127.0.0.1:{port}/{}", AZURE.0), _folder: folder };
+    let server = Server { process, endpoint: format!("http://127.0.0.1:{port}/{}", AZURE.0), folder };
     // A container is made by a signed request. [Azure Storage, Authorize with Shared Key]
     let date = "Sun, 22 Nov 2026 00:00:00 GMT";
     let resource = format!("/{}/{}/{BUCKET}\nrestype:container", AZURE.0, AZURE.0);
@@ -142,7 +126,7 @@ pub(crate) fn azurite() -> Server {
     let signature = shared_key(&text);
     let headers =
         format!("x-ms-date: {date}\r\nx-ms-version: 2021-08-06\r\nauthorization: SharedKey {}:{signature}\r\n", AZURE.0);
-    until(server._folder.path(), || request(port, "PUT", &format!("/{}/{BUCKET}?restype=container", AZURE.0), &headers, ""));
+    until(server.folder.path(), || request(port, "PUT", &format!("/{}/{BUCKET}?restype=container", AZURE.0), &headers, ""));
     server
 }
 

@@ -1,8 +1,9 @@
 //! One contract for every backend: memory, a local folder, and buckets on real servers.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests, which say which promise was broken")]
 
 use std::sync::Arc;
 
+use object_store::client::HttpService;
 use roadstead_storage::{Bucket, Location, OpenError, Provider, Store, Surroundings, Transport};
 use secrecy::SecretString;
 use telemetry::{Metrics, SystemClock};
@@ -10,6 +11,10 @@ use telemetry::{Metrics, SystemClock};
 #[path = "../../../tests/support/buckets.rs"]
 mod buckets;
 mod folder;
+#[path = "../../../tests/support/gcs.rs"]
+mod gcs;
+mod google;
+mod lost;
 mod shared;
 mod suite;
 
@@ -20,40 +25,57 @@ pub(crate) async fn open(location: &Location) -> Store {
 }
 
 pub(crate) async fn open_in(location: &Location) -> Result<Store, OpenError> {
-    let mut around = Surroundings::new(Arc::new(SystemClock::default()), Metrics::new());
-    if let Location::Bucket(bucket) = location {
-        let endpoint = bucket.endpoint.as_deref().unwrap().parse().unwrap();
-        let client = outbound::Client::new(&outbound::Config::new(&endpoint)).unwrap();
-        around.transport = Some(Transport::new(client.into_inner()));
-    }
+    let transport = match location {
+        Location::Bucket(bucket) => Some(Transport::new(client(bucket.endpoint.as_deref().unwrap()))),
+        _ => None,
+    };
+    open_over(location, transport).await
+}
+
+pub(crate) async fn open_over(location: &Location, transport: Option<Transport>) -> Result<Store, OpenError> {
+    let around = Surroundings { transport, ..Surroundings::new(Arc::new(SystemClock::default()), Metrics::new()) };
     Store::open_in(location, around).await
 }
 
-/// A bucket on a server of a test, each store in a folder of its own.
-pub(crate) fn bucket(provider: Provider, server: &buckets::Server, prefix: &str) -> Bucket {
-    let mut bucket = Bucket::new(provider, buckets::BUCKET, prefix);
-    bucket.endpoint = Some(server.endpoint.clone());
-    let key = match provider {
-        Provider::S3 => Some(buckets::KEY),
-        Provider::Azure => Some(buckets::AZURE),
-        Provider::Gcs => None,
-    };
-    if let Some((id, secret)) = key {
-        bucket.access_key = Some(id.to_owned());
-        bucket.secret_key = Some(SecretString::from(secret));
-    }
-    bucket
+pub(crate) fn client(endpoint: &str) -> impl HttpService + use<> {
+    outbound::Client::new(&outbound::Config::new(&endpoint.parse().unwrap())).unwrap().into_inner()
 }
 
-/// Puts every promise to stores in a bucket; as the only server, and as one of several.
-async fn hold_in_buckets(provider: Provider, server: &buckets::Server) {
-    for single_server in [false, true] {
-        for (name, promise) in SUITE {
-            println!("{name}, single_server = {single_server}");
-            let mut bucket = bucket(provider, server, &format!("{name}-{single_server}"));
-            bucket.single_server = single_server;
-            promise(open(&Location::Bucket(Box::new(bucket))).await).await;
+/// An object store that runs for a test.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) provider: Provider,
+    pub(crate) endpoint: &'a str,
+}
+
+impl Place<'_> {
+    /// Its bucket, each store in a folder of its own.
+    pub(crate) fn bucket(self, prefix: &str) -> Bucket {
+        let mut bucket = Bucket::new(self.provider, buckets::BUCKET, prefix);
+        bucket.endpoint = Some(self.endpoint.to_owned());
+        let key = match self.provider {
+            Provider::S3 => Some(buckets::KEY),
+            Provider::Azure => Some(buckets::AZURE),
+            Provider::Gcs => None,
+        };
+        if let Some((id, secret)) = key {
+            bucket.access_key = Some(id.to_owned());
+            bucket.secret_key = Some(SecretString::from(secret));
         }
+        bucket
+    }
+
+    /// Puts every promise to stores in a bucket; as the only server, and as one of several. Then to two that share one.
+    async fn hold(self) {
+        for single_server in [false, true] {
+            for (name, promise) in SUITE {
+                println!("{name}, single_server = {single_server}");
+                let mut bucket = self.bucket(&format!("{name}-{single_server}"));
+                bucket.single_server = single_server;
+                promise(open(&Location::Bucket(Box::new(bucket))).await).await;
+            }
+        }
+        shared::two_servers_share_a_bucket(self).await;
     }
 }
 
@@ -77,18 +99,17 @@ async fn a_folder_holds_the_contract() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_holds_the_contract() {
     let server = buckets::seaweedfs();
-    hold_in_buckets(Provider::S3, &server).await;
-    shared::two_servers_share_a_bucket(&server).await;
+    Place { provider: Provider::S3, endpoint: &server.endpoint }.hold().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn google_cloud_storage_holds_the_contract() {
-    let server = buckets::gcs();
-    hold_in_buckets(Provider::Gcs, &server).await;
+    let server = gcs::Gcs::start();
+    Place { provider: Provider::Gcs, endpoint: &server.endpoint }.hold().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn azure_holds_the_contract() {
     let server = buckets::azurite();
-    hold_in_buckets(Provider::Azure, &server).await;
+    Place { provider: Provider::Azure, endpoint: &server.endpoint }.hold().await;
 }
