@@ -149,7 +149,7 @@ impl Connection {
 
     fn dispatch<S>(&self, protocol: Protocol, service: S) -> Dispatch<S> {
         // What is encrypted or framed has to be read first.
-        let sends_files = protocol == Protocol::Http1 && !self.peer.tls;
+        let sends_files = cfg!(target_os = "linux") && protocol == Protocol::Http1 && !self.peer.tls;
         Dispatch {
             service: Box::new(service),
             peer: self.peer,

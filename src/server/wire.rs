@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustix::fs::sendfile;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 use telemetry::Metrics;
@@ -46,7 +45,7 @@ impl Wire {
     }
 
     fn poll_send_more(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+        let flags = MORE | SendFlags::NOSIGNAL;
         poll_when_writable(&self.stream, cx, || Ok(sendmsg(&self.stream, slices, &mut SendAncillaryBuffer::default(), flags)?))
     }
 
@@ -54,9 +53,7 @@ impl Wire {
         if self.scratch.is_some() {
             return self.poll_copy(cx, place, length);
         }
-        let sent = ready!(poll_when_writable(&self.stream, cx, || {
-            Ok(sendfile(&self.stream, &place.file, Some(&mut place.offset.clone()), length)?)
-        }));
+        let sent = ready!(poll_when_writable(&self.stream, cx, || send_file(&self.stream, place, length)));
         match sent {
             Ok(0) => Poll::Ready(Err(cut_off())),
             Ok(sent) => {
@@ -82,6 +79,23 @@ impl Wire {
     }
 }
 
+/// More comes at once, so that what is sent need not go by itself.
+#[cfg(target_os = "linux")]
+const MORE: SendFlags = SendFlags::MORE;
+#[cfg(not(target_os = "linux"))]
+const MORE: SendFlags = SendFlags::empty();
+
+/// Has the kernel send from its page cache.
+#[cfg(target_os = "linux")]
+fn send_file(stream: &TcpStream, place: &Place, length: usize) -> io::Result<usize> {
+    Ok(rustix::fs::sendfile(stream, &place.file, Some(&mut place.offset.clone()), length)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send_file(_stream: &TcpStream, _place: &Place, _length: usize) -> io::Result<usize> {
+    Err(Errno::NOSYS.into())
+}
+
 /// Writes as soon as the peer takes something.
 fn poll_when_writable(
     stream: &TcpStream,
@@ -99,4 +113,99 @@ fn poll_when_writable(
 
 fn cut_off() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "a file that is being sent was cut off")
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::fs::File;
+
+    use bytes::Bytes;
+    use tempfile::tempfile;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const LENGTH: u64 = 300_000;
+
+    fn file() -> (Arc<File>, Vec<u8>) {
+        let content: Vec<u8> = (0..LENGTH).map(|index| u8::try_from(index % 251).unwrap()).collect();
+        let file = tempfile().unwrap();
+        file.write_all_at(&content, 0).unwrap();
+        (Arc::new(file), content)
+    }
+
+    async fn wire() -> (Wire, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (Wire::new(near.unwrap(), Arc::default(), Metrics::new()), far.unwrap().0)
+    }
+
+    /// Writes all of it as hyper does, and then the end.
+    async fn write(mut wire: Wire, mut parts: Vec<Bytes>) -> io::Result<()> {
+        while let Some(first) = parts.first_mut() {
+            if first.is_empty() {
+                parts.remove(0);
+                continue;
+            }
+            let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+            let mut written = std::future::poll_fn(|cx| wire.poll_write(cx, &slices)).await?;
+            for part in &mut parts {
+                let taken = written.min(part.len());
+                drop(part.split_to(taken));
+                written -= taken;
+            }
+        }
+        Ok(())
+    }
+
+    async fn mixed(copied: bool) -> (u64, bool) {
+        let (file, content) = file();
+        let (mut wire, mut peer) = wire().await;
+        wire.scratch = copied.then(|| vec![0; COPY]);
+        let window = wire.regions.open(&file, 5..LENGTH).unwrap();
+        let parts = vec![
+            Bytes::from_static(b"head"),
+            window.slice(5..200_000).unwrap(),
+            window.slice(200_000..LENGTH).unwrap(),
+            Bytes::from_static(b"between"),
+            Bytes::from_static(b" and "),
+            window.slice(7..9).unwrap(),
+            Bytes::from_static(b"tail"),
+        ];
+        let expected = [b"head", &content[5..], b"between and ", &content[7..9], b"tail"].concat();
+        let metrics = wire.metrics.clone();
+        let mut got = Vec::new();
+        let (written, read) = tokio::join!(write(wire, parts), peer.read_to_end(&mut got));
+        written.unwrap();
+        read.unwrap();
+        let text = metrics.encode();
+        let by_kernel = text.lines().find_map(|line| line.strip_prefix("roadstead_http_sendfile_bytes_total ")).unwrap();
+        (by_kernel.parse().unwrap(), got == expected)
+    }
+
+    #[tokio::test]
+    async fn memory_and_parts_of_files_arrive_in_their_order() {
+        assert_eq!(mixed(false).await, (LENGTH - 5 + 2, true));
+    }
+
+    #[tokio::test]
+    async fn what_the_kernel_cannot_send_is_copied() {
+        assert_eq!(mixed(true).await, (0, true));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_cut_off_is_an_error_however_it_is_sent() {
+        for copied in [false, true] {
+            let (file, _) = file();
+            let (mut wire, _peer) = wire().await;
+            wire.scratch = copied.then(|| vec![0; COPY]);
+            let window = wire.regions.open(&file, 0..LENGTH).unwrap();
+            let slice = window.slice(10..LENGTH).unwrap();
+            file.set_len(10).unwrap();
+            let error = write(wire, vec![slice]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
 }

@@ -66,6 +66,8 @@ async fn many_clients_share_one_fetch_and_have_their_first_byte_early() {
         }
     }
     assert_eq!(fake.count("GET", "/blobs/"), 1);
+    // Those that were there from the beginning to the end had all of it from the growing file, without a copy.
+    assert!(metric(&server, "roadstead_http_sendfile_bytes_total").await >= 10 * 32 * MIB as u64);
     server.stop().await;
 }
 
