@@ -15,7 +15,7 @@ use crate::stats::float;
 
 const CONNECTIONS: usize = 8;
 const COLUMNS: [Column; 4] =
-    [column("rate", "GB/s"), column("cpu", "CPU-s / GB"), column("anonymous", "anonymous MiB"), column("peak", "VmHWM MiB")];
+    [column("rate", "GB/s"), column("cpu", "CPU-s / GB"), column("anonymous", "anonymous MB"), column("peak", "VmHWM MB")];
 
 fn measure(stage: &Stage, count: usize, processors: Processors) -> Result<Samples> {
     let servers = stage.field(&Kind::ALL, Set::Content, processors)?;

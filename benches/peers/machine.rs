@@ -11,7 +11,7 @@ use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 use rustix::fs::statfs;
 use rustix::net::sockopt::tcp_congestion;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId as Clock, clock_gettime};
 
 /// The congestion control that everything is measured with: under BBR the loopback itself costs more than the servers.
@@ -28,14 +28,6 @@ pub(crate) enum Processors {
 }
 
 impl Processors {
-    /// What a server may run on, as `taskset -c` takes it.
-    pub(crate) fn of_servers(self) -> &'static str {
-        match self {
-            Self::Pinned => "0",
-            Self::Shared => "0,1",
-        }
-    }
-
     /// How many a server has.
     pub(crate) fn count(self) -> usize {
         match self {
@@ -44,13 +36,25 @@ impl Processors {
         }
     }
 
-    /// Puts this thread, and those that it will start, where clients run.
+    /// Puts this thread, and the threads that it will start, where clients run.
     pub(crate) fn enter(self) -> Result<()> {
+        self.confine(1)
+    }
+
+    /// Does something where servers run: a process that is started there stays there.
+    pub(crate) fn as_server<T>(self, act: impl FnOnce() -> T) -> Result<T> {
+        let before = sched_getaffinity(None)?;
+        self.confine(0)?;
+        let done = act();
+        sched_setaffinity(None, &before)?;
+        Ok(done)
+    }
+
+    fn confine(self, processor: usize) -> Result<()> {
         let mut set = CpuSet::new();
-        set.set(1);
-        if self == Self::Shared {
-            set.set(0);
-        }
+        let also = if self == Self::Shared { 1 - processor } else { processor };
+        set.set(processor);
+        set.set(also);
         sched_setaffinity(None, &set).context("cannot choose the processors; two are needed")
     }
 }

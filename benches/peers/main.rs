@@ -2,13 +2,17 @@
 //!
 //! `benches/peers/run` builds and installs everything and starts this in a network of its own. What counts is the server's processor
 //! time for a unit of work, as a ratio that is formed within each round: absolute figures move with the machine, ratios hardly do.
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not as it should be"))]
 
 mod blobs;
 mod client;
+mod cold;
 mod content;
+mod fills;
 mod goal;
 mod histogram;
 mod http;
+mod lists;
 mod load;
 mod machine;
 mod options;
@@ -20,7 +24,10 @@ mod seed;
 mod server;
 mod small;
 mod stage;
+mod stalled;
+mod start;
 mod stats;
+mod zb;
 
 use std::fs;
 use std::process::ExitCode;
@@ -50,8 +57,15 @@ const CASES: &[Case] = &[
     Case { section: "Small requests", goals: &["G5"], run: small::blobs },
     Case { section: "Small requests", goals: &["small"], run: small::others },
     Case { section: "Blobs", goals: &["G1"], run: blobs::hot },
+    Case { section: "Blobs", goals: &["G10"], run: stalled::downloads },
+    Case { section: "Blobs", goals: &["G11"], run: cold::download },
     Case { section: "Push", goals: &["G6"], run: push::large },
     Case { section: "Push", goals: &["G7"], run: push::small },
+    Case { section: "Pull-through", goals: &["G8", "G9"], run: fills::cold },
+    Case { section: "Lists", goals: &["G12"], run: lists::tags },
+    Case { section: "Lists", goals: &["G13"], run: lists::repositories },
+    Case { section: "Start, memory, size", goals: &["G14"], run: start::weight },
+    Case { section: "Another's load tool", goals: &["zb"], run: zb::against_all },
 ];
 
 fn main() -> Result<ExitCode> {

@@ -110,11 +110,11 @@ fn row(criterion: &Criterion) -> Vec<String> {
         || "–".to_owned(),
         |found| format!("{}{unit} ({}–{})", shown(found.median), shown(found.low), shown(found.high)),
     );
-    let weight = if criterion.weight == Weight::Must { "" } else { ", by the clock" };
+    let weight = if criterion.weight == Weight::Held { ", by the clock" } else { "" };
     vec![
         criterion.goal.to_owned(),
         format!("{}{weight}", criterion.what),
-        bound(criterion.bound),
+        if criterion.weight == Weight::Wish { String::new() } else { bound(criterion.bound) },
         criterion.stretch.map(bound).unwrap_or_default(),
         measured,
         match criterion.verdict() {
@@ -122,6 +122,7 @@ fn row(criterion: &Criterion) -> Vec<String> {
             Verdict::Met => "met",
             Verdict::Slack => "missed, within twice the slack",
             Verdict::Missed => "**MISSED**",
+            Verdict::Short => "not reached",
             Verdict::Open => "not measured",
         }
         .to_owned(),

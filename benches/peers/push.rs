@@ -16,22 +16,21 @@ use crate::machine::{Processors, now, since, thread_cpu};
 use crate::peers::stored;
 use crate::samples::{Column, Outcome, Samples, column};
 use crate::seed::Set;
-use crate::server::{Kind, Sampler, Server};
+use crate::server::{Kind, MB, Sampler, Server};
 use crate::stage::{Stage, rounds};
 use crate::stats::{count as number, float};
 
 const REPOSITORY: &str = "bench/pushed";
-const REGISTRIES: [Kind; 4] = [Kind::Roadstead, Kind::V2Deb, Kind::V3, Kind::Zot];
-const MIB: f64 = 1024.0 * 1024.0;
+pub(crate) const REGISTRIES: [Kind; 4] = [Kind::Roadstead, Kind::V2Deb, Kind::V3, Kind::Zot];
 const LARGE_COLUMNS: [Column; 5] = [
     column("rate", "MB/s"),
     column("cpu", "CPU-s / GB"),
     column("hash", "of it sha256, %"),
-    column("anonymous", "anonymous MiB"),
-    column("peak", "VmHWM MiB"),
+    column("anonymous", "anonymous MB"),
+    column("peak", "VmHWM MB"),
 ];
 const SMALL_COLUMNS: [Column; 4] =
-    [column("rate", "pushes/s"), column("cpu", "CPU-s / 10k"), column("anonymous", "anonymous MiB"), column("peak", "VmHWM MiB")];
+    [column("rate", "pushes/s"), column("cpu", "CPU-s / 10k"), column("anonymous", "anonymous MB"), column("peak", "VmHWM MB")];
 
 /// What some clients pushed in a round.
 struct Pushed {
@@ -68,8 +67,8 @@ fn push(stage: &Stage, server: &Server, unique: &Unique, clients: usize, seen: &
     })?;
     let (seconds, cpu) = (since(begin).as_secs_f64(), server.cpu()?.saturating_sub(used));
     let memory = sampler.stop()?;
-    seen.push(server.kind, "anonymous", float(memory.anonymous) / MIB);
-    seen.push(server.kind, "peak", float(memory.peak) / MIB);
+    seen.push(server.kind, "anonymous", float(memory.anonymous) / MB);
+    seen.push(server.kind, "peak", float(memory.peak) / MB);
     Ok(Pushed { digests: digests.into_inner().unwrap_or_default(), seconds, cpu })
 }
 
@@ -95,6 +94,11 @@ fn measure_large(stage: &Stage, count: usize, clients: usize, processors: Proces
         pushed.digests.iter().try_for_each(|digest| fs::remove_file(stored(server.kind, &server.data, REPOSITORY, digest)))?;
         Ok(())
     })
+}
+
+/// Four clients push large blobs for a while; what is seen of memory goes to `seen`.
+pub(crate) fn busy(stage: &Stage, server: &Server, seen: &mut Samples) -> Result<()> {
+    push(stage, server, &Unique::new(LARGE), 4, seen).map(drop)
 }
 
 /// G6: large blobs, one at a time and four at once.

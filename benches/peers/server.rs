@@ -105,12 +105,11 @@ impl Server {
         ensure!(TcpStream::connect(address(port)).is_err(), "port {port} is taken: something answers there");
         drop(TcpListener::bind(address(port)).with_context(|| format!("port {port} is taken"))?);
         let log = OpenOptions::new().create(true).append(true).open(&recipe.log)?;
-        // The kernel ends it with this thread, should nothing else do so.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "taskset", "-c", processors.of_servers()]);
-        command.arg(&recipe.program).args(&recipe.arguments).envs(recipe.environment.iter().copied());
+        let mut command = Command::new(&recipe.program);
+        command.args(&recipe.arguments).envs(recipe.environment.iter().copied());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().with_context(|| format!("cannot start {}", recipe.program.display()))?;
+        let child = processors.as_server(|| command.spawn())?;
+        let child = child.with_context(|| format!("cannot start {}", recipe.program.display()))?;
         let processes = vec![child.id()];
         let (data, log) = (recipe.data.clone(), recipe.log.clone());
         Ok(Self { kind: recipe.kind, port, data, log, child, processes })
@@ -136,11 +135,6 @@ impl Server {
         ensure!(status < 500, "{} answers {status}", self.kind.key());
         self.processes = descendants(self.child.id())?;
         Ok(())
-    }
-
-    /// The numbers of its processes.
-    pub(crate) fn processes(&self) -> &[u32] {
-        &self.processes
     }
 
     /// The processor time that it has used.
@@ -267,6 +261,9 @@ impl Sampler {
         Ok(most)
     }
 }
+
+/// A million bytes.
+pub(crate) const MB: f64 = 1e6;
 
 /// A folder for a server's data, made empty.
 pub(crate) fn empty_folder(path: &Path) -> Result<()> {

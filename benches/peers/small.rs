@@ -19,8 +19,8 @@ const COLUMNS: [Column; 6] = [
     column("cpu", "CPU-s / 10k"),
     column("p50", "p50 ms"),
     column("p99", "p99 ms"),
-    column("anonymous", "anonymous MiB"),
-    column("peak", "VmHWM MiB"),
+    column("anonymous", "anonymous MB"),
+    column("peak", "VmHWM MB"),
 ];
 /// Who is in the runs on both processors.
 const HEADLINE: [Kind; 3] = [Kind::Roadstead, Kind::V3, Kind::Nginx];

@@ -14,10 +14,9 @@ use crate::options::Options;
 use crate::peers::{Programs, Role, stored};
 use crate::samples::Samples;
 use crate::seed::{Paths, Set, push, write};
-use crate::server::{Kind, Sampler, Server, empty_folder};
+use crate::server::{Kind, MB, Sampler, Server, empty_folder};
 use crate::stats::float;
 
-const MIB: f64 = 1024.0 * 1024.0;
 /// The first port that is used. The network is our own, so no other program has it.
 const FIRST_PORT: u16 = 5400;
 
@@ -124,8 +123,8 @@ impl Stage {
         let watch = Sampler::start(server);
         let counted = run(work, self.window(), &|| server.cpu()).with_context(|| server.kind.key().to_owned())?;
         let memory = watch.stop()?;
-        samples.push(server.kind, "anonymous", float(memory.anonymous) / MIB);
-        samples.push(server.kind, "peak", float(memory.peak) / MIB);
+        samples.push(server.kind, "anonymous", float(memory.anonymous) / MB);
+        samples.push(server.kind, "peak", float(memory.peak) / MB);
         Ok(counted)
     }
 }
