@@ -274,6 +274,30 @@ mod tests {
     }
 
     #[test]
+    fn chunks_are_put_together_and_the_connection_is_kept() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = [0; 1000];
+            for _ in 0..2 {
+                assert!(stream.read(&mut asked).unwrap() > 0);
+                let head = b"HTTP/1.1 202 Accepted\r\nLocation: http://x/y\r\nTransfer-Encoding: chunked\r\n\r\n".as_slice();
+                // In two pieces, which end in the middle of a chunk.
+                stream.write_all(&[head, b"5;x=y\r\nhel"].concat()).unwrap();
+                stream.write_all(b"lo\r\n1\r\n!\r\n0\r\n\r\n").unwrap();
+            }
+        });
+        let mut client = Client::connect(port).unwrap();
+        for _ in 0..2 {
+            let answer = client.expect(202, "POST", "/", "", &[]).unwrap();
+            assert_eq!((answer.body.as_slice(), answer.location.as_deref()), (b"hello!".as_slice(), Some("/y")));
+        }
+        server.join().unwrap();
+        assert!(client.ask("GET", "/", "", &[]).is_err(), "the server is gone");
+    }
+
+    #[test]
     fn a_manifest_is_asked_for_by_its_type_and_a_blob_is_not() {
         assert!(String::from_utf8(request("GET", 1, "/v2/a/manifests/1")).unwrap().contains("\r\nAccept: application/vnd.oci"));
         assert_eq!(request("GET", 1, "/v2/"), b"GET /v2/ HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n");

@@ -15,7 +15,7 @@ use rustix::net::{RecvFlags, recv};
 use crate::client::address;
 use crate::histogram::Histogram;
 use crate::http::{Head, Length};
-use crate::machine::now;
+use crate::machine::{now, thread_cpu};
 
 /// How much of a body is taken at once.
 const BUFFER: usize = 1024 * 1024;
@@ -54,6 +54,8 @@ pub(crate) struct Counted {
     pub(crate) seconds: f64,
     /// The server's processor time.
     pub(crate) cpu: Duration,
+    /// What the load itself took, in its first thread.
+    pub(crate) own: Duration,
     pub(crate) latencies: Histogram,
 }
 
@@ -141,6 +143,7 @@ impl<'work> Loop<'work> {
             self.time = now();
             if !self.counting && self.time >= open {
                 (opened, used) = (self.time, probe.map_or(Ok(Duration::ZERO), |probe| probe())?);
+                self.counted.own = thread_cpu();
                 self.counting = true;
             }
             if self.time >= close {
@@ -168,6 +171,7 @@ impl<'work> Loop<'work> {
             }
         }
         self.counted.cpu = probe.map_or(Ok(Duration::ZERO), |probe| probe())?.saturating_sub(used);
+        self.counted.own = thread_cpu().saturating_sub(self.counted.own);
         self.counted.seconds = self.time.saturating_sub(opened).as_secs_f64();
         Ok(self.counted)
     }
@@ -251,5 +255,83 @@ impl<'work> Loop<'work> {
             self.counted.latencies.record(self.time.saturating_sub(self.connections[index].asked));
         }
         self.ask(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::client::request;
+
+    /// Answers every request of every connection with the same bytes, and returns its port. Its threads end with their connections.
+    fn serve(answer: Vec<u8>) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, answer) = (stream.unwrap(), answer.clone());
+                thread::spawn(move || {
+                    let requests = BufReader::new(stream.try_clone().unwrap()).lines();
+                    for line in requests {
+                        let ends = line.is_ok_and(|line| line.is_empty());
+                        if ends && stream.write_all(&answer).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        port
+    }
+
+    fn work(port: u16, threads: usize) -> Work {
+        let requests = vec![request("GET", port, "/")];
+        Work { port, requests, connections: 4, threads, copies: true, bodiless: false }
+    }
+
+    const SHORT: Window = Window { warm_up: Duration::ZERO, length: Duration::from_millis(150) };
+
+    fn answer(size: usize) -> Vec<u8> {
+        [format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n").into_bytes(), vec![b'x'; size]].concat()
+    }
+
+    #[test]
+    fn what_was_answered_is_counted_whether_copied_or_thrown_away() {
+        let size = 3_000_000;
+        let port = serve(answer(size));
+        for (threads, copies) in [(1, true), (2, true), (1, false), (2, false)] {
+            let counted = run(&Work { copies, ..work(port, threads) }, SHORT, &|| Ok(Duration::ZERO)).unwrap();
+            assert!(counted.requests > 0, "{threads} {copies}");
+            // Those under way at the end have sent a part.
+            let (least, most) = (counted.requests * size as u64, (counted.requests + 4) * size as u64);
+            assert!((least..most).contains(&counted.bytes), "{} of {}", counted.bytes, counted.requests);
+            assert!(counted.latencies.percentile(50) > Duration::ZERO && counted.latencies.slowest() < Duration::from_secs(10));
+        }
+    }
+
+    #[test]
+    fn an_answer_to_head_has_no_body_whatever_it_says() {
+        let port = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 1400\r\n\r\n".to_vec());
+        let counted = run(&Work { bodiless: true, ..work(port, 1) }, SHORT, &|| Ok(Duration::ZERO)).unwrap();
+        assert!(counted.requests > 4 && counted.bytes == 0, "{} {}", counted.requests, counted.bytes);
+    }
+
+    #[test]
+    fn the_processor_time_is_that_between_opening_and_closing() {
+        let (port, times) = (serve(answer(10)), std::sync::atomic::AtomicU64::new(0));
+        let probe = || Ok(Duration::from_secs(times.fetch_add(7, std::sync::atomic::Ordering::Relaxed)));
+        assert_eq!(run(&work(port, 1), SHORT, &probe).unwrap().cpu, Duration::from_secs(7));
+    }
+
+    #[test]
+    fn a_refusal_or_an_end_of_a_connection_is_an_error_and_not_a_fast_answer() {
+        for wrong in
+            [b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".as_slice(), b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"]
+        {
+            assert!(run(&work(serve(wrong.to_vec()), 1), SHORT, &|| Ok(Duration::ZERO)).is_err());
+        }
     }
 }

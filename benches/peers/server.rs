@@ -272,3 +272,43 @@ pub(crate) fn empty_folder(path: &Path) -> Result<()> {
     }
     Ok(fs::create_dir_all(path)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(port: u16, program: &str) -> Recipe {
+        let (folder, arguments) = (std::env::temp_dir(), vec!["60".to_owned()]);
+        let log = folder.join(format!("roadstead-peers-test-{}-{port}.log", std::process::id()));
+        Recipe { kind: Kind::Zot, program: program.into(), arguments, environment: Vec::new(), port, data: folder, log }
+    }
+
+    #[test]
+    fn a_taken_port_is_refused() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let error = Server::launch(&recipe(port, "/bin/sleep"), Processors::Shared).map(drop).unwrap_err();
+        assert!(error.to_string().contains("taken"), "{error}");
+    }
+
+    #[test]
+    fn a_server_is_killed_when_it_is_dropped() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let recipe = recipe(port, "/bin/sleep");
+        let server = Server::launch(&recipe, Processors::Shared).unwrap();
+        let process = server.child.id();
+        assert!(process_cpu(process).is_ok() && server.memory().unwrap().resident > 0);
+        drop(server);
+        assert!(process_cpu(process).is_err(), "{process} is still there");
+        fs::remove_file(recipe.log).unwrap();
+    }
+
+    #[test]
+    fn a_server_that_ends_at_its_start_is_told_of() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let recipe = recipe(port, "/bin/false");
+        let error = Server::start(&recipe, Processors::Shared).map(drop).unwrap_err();
+        assert!(error.to_string().contains("ended with"), "{error}");
+        fs::remove_file(recipe.log).unwrap();
+    }
+}

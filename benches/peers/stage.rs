@@ -123,6 +123,8 @@ impl Stage {
         let watch = Sampler::start(server);
         let counted = run(work, self.window(), &|| server.cpu()).with_context(|| server.kind.key().to_owned())?;
         let memory = watch.stop()?;
+        // Not shown: to see in the raw figures that the load is cheaper than the servers.
+        samples.push(server.kind, "client", counted.own.as_secs_f64() / counted.seconds);
         samples.push(server.kind, "anonymous", float(memory.anonymous) / MB);
         samples.push(server.kind, "peak", float(memory.peak) / MB);
         Ok(counted)
