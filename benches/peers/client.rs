@@ -31,6 +31,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// Where it points, as a path.
     pub(crate) location: Option<String>,
+    /// Where the next page of a list is, as a path.
+    pub(crate) next: Option<String>,
     pub(crate) body: Vec<u8>,
 }
 
@@ -167,13 +169,14 @@ impl Client {
     fn answer(&mut self, method: &str) -> Result<Answer> {
         let (head, text) = self.head()?;
         let location = header(&text, "location").map(path_of);
+        let next = header(&text, "link").and_then(next_of);
         let body = match head.length {
             _ if method == "HEAD" || head.status == 204 => Vec::new(),
             Length::Exactly(size) => self.exactly(size)?,
             Length::Chunked => self.chunks()?,
             Length::UntilClosed => bail!("an answer without a length"),
         };
-        Ok(Answer { status: head.status, location, body })
+        Ok(Answer { status: head.status, location, next, body })
     }
 
     /// The next head and its text.
@@ -262,9 +265,22 @@ fn path_of(link: &str) -> String {
     }
 }
 
+/// The path of a `Link` that leads to the next page.
+fn next_of(link: &str) -> Option<String> {
+    let (target, relation) = link.trim_start_matches('<').split_once('>')?;
+    relation.contains("next").then(|| path_of(target))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_page_is_where_the_link_says() {
+        assert_eq!(next_of("</v2/a/tags/list?n=1&last=b>; rel=\"next\"").as_deref(), Some("/v2/a/tags/list?n=1&last=b"));
+        assert_eq!(next_of("<http://x:1/v2/_catalog?last=b>; rel=\"next\"").as_deref(), Some("/v2/_catalog?last=b"));
+        assert_eq!(next_of("</v2/>; rel=\"first\""), None);
+    }
 
     #[test]
     fn a_link_is_followed_on_the_same_connection() {

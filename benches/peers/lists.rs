@@ -21,20 +21,42 @@ const REPOSITORIES: usize = 1000;
 const PAGE: usize = 100;
 const COLUMNS: [Column; 3] = [column("time", "ms each"), column("cpu", "CPU-ms each"), column("entries", "entries each")];
 
-/// Asks every server for a list again and again, one request after another. `key` is the list's name in the answer.
-fn measure(stage: &Stage, count: usize, set: Set, key: &str, path: impl Fn(&mut SmallRng) -> String) -> Result<Samples> {
+/// What is asked for.
+#[derive(Clone, Copy)]
+struct List {
+    set: Set,
+    /// The list's name in the answer.
+    key: &'static str,
+    /// Whether all of it is wanted, and not one page: a server that gives it in pages is asked for each of them.
+    whole: bool,
+}
+
+/// Reads a list and counts its entries, if it is told how.
+fn read(client: &mut Client, path: String, whole: bool, key: Option<&str>) -> Result<usize> {
+    let (mut next, mut entries) = (Some(path), 0);
+    while let Some(path) = next {
+        let answer = client.expect(200, "GET", &path, "", &[])?;
+        if let Some(key) = key {
+            let list: Value = serde_json::from_slice(&answer.body)?;
+            entries += list[key].as_array().with_context(|| format!("no list of {key}"))?.len();
+        }
+        next = answer.next.filter(|_| whole);
+    }
+    Ok(entries)
+}
+
+/// Asks every server for a list again and again, one request after another.
+fn measure(stage: &Stage, count: usize, list: List, path: impl Fn(&mut SmallRng) -> String) -> Result<Samples> {
+    let List { set, key, whole } = list;
     let servers = stage.field(&REGISTRIES, set, Processors::Pinned)?;
     let mut random = SmallRng::seed_from_u64(12);
     rounds(&servers, count, |server, samples| {
         let mut client = Client::connect(server.port)?;
-        let answer = client.expect(200, "GET", &path(&mut random), "", &[])?;
-        let list: Value = serde_json::from_slice(&answer.body)?;
-        let entries = list[key].as_array().with_context(|| format!("no list of {key}"))?.len();
+        let entries = read(&mut client, path(&mut random), whole, Some(key))?;
         let (begin, used) = (now(), server.cpu()?);
         let mut asked = 0;
         while since(begin) < stage.window().length {
-            let answer = client.ask("GET", &path(&mut random), "", &[])?;
-            ensure!(answer.status == 200, "a list: {}", answer.status);
+            read(&mut client, path(&mut random), whole, None)?;
             asked += 1;
         }
         let (time, cpu) = (since(begin), server.cpu()?.saturating_sub(used));
@@ -64,16 +86,17 @@ fn check(samples: &Samples, entries: usize) -> Result<()> {
 /// G12: ten thousand tags, all of them, and pages from anywhere.
 pub(crate) fn tags(stage: &Stage, count: usize) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    let full = measure(stage, count, Set::Tags, "tags", |_| format!("/v2/{TAGGED}/tags/list"))?;
+    let list = List { set: Set::Tags, key: "tags", whole: true };
+    let full = measure(stage, count, list, |_| format!("/v2/{TAGGED}/tags/list"))?;
     check(&full, TAGS)?;
-    let title = format!("tags/list of {TAGS} tags, pinned, 1 connection:");
+    let title = format!("tags/list of {TAGS} tags, pinned, 1 connection; who gives it in pages is asked for all of them:");
     outcome.add("tags, full", &full, full.table(title, &COLUMNS, ("cpu", "CPU")));
     // The last page would be shorter than the others.
     let page = |random: &mut SmallRng| {
-        let last = random.random_range(0..TAGS - PAGE - 1);
-        format!("/v2/{TAGGED}/tags/list?n={PAGE}&last={}", tag(last))
+        let after = random.random_range(0..TAGS - PAGE - 1);
+        format!("/v2/{TAGGED}/tags/list?n={PAGE}&last={}", tag(after))
     };
-    let pages = measure(stage, count, Set::Tags, "tags", page)?;
+    let pages = measure(stage, count, List { whole: false, ..list }, page)?;
     check(&pages, PAGE)?;
     let title = format!("tags/list?n={PAGE} from anywhere in {TAGS} tags (distribution 2.8 does not heed `n`):");
     outcome.add("tags, pages", &pages, pages.table(title, &COLUMNS, ("cpu", "CPU")));
@@ -85,7 +108,8 @@ pub(crate) fn tags(stage: &Stage, count: usize) -> Result<Outcome> {
 pub(crate) fn repositories(stage: &Stage, count: usize) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let path = format!("/v2/_catalog?n={REPOSITORIES}");
-    let samples = measure(stage, count, Set::Repositories(REPOSITORIES), "repositories", |_| path.clone())?;
+    let list = List { set: Set::Repositories(REPOSITORIES), key: "repositories", whole: false };
+    let samples = measure(stage, count, list, |_| path.clone())?;
     check(&samples, REPOSITORIES)?;
     let title = format!("_catalog?n={REPOSITORIES} of {REPOSITORIES} repositories, pinned, 1 connection:");
     outcome.add("catalog", &samples, samples.table(title, &COLUMNS, ("cpu", "CPU")));
