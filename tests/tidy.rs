@@ -38,6 +38,8 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ("admin", "src/admin", &["oci", "registry", "upstream", "proxy", "jobs", "mirror", "promotion", "auth", "server"]),
     ("engine", "src/engine", &["oci", "builder", "auth"]),
     ("testing", "src/testing", &["oci"]),
+    // Not a room of the server: a program that measures it from outside.
+    ("peers", "benches/peers", &[]),
 ];
 
 /// Crates that only some rooms may use, so that what they do is done in one place.
