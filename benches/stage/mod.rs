@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use oci::{Algorithm, Digest, Hasher, RepositoryName, Tag, media_type};
 use roadstead::config::{Config, Location};
 use server::RequestBody;
-use storage::{ManifestRecord, Store};
+use storage::{ManifestPut, ManifestRecord, Owner, Store};
 use telemetry::{Clock, Metrics, SystemClock};
 use tempfile::TempDir;
 use testing::deterministic_bytes;
@@ -85,12 +85,14 @@ impl StoreStage {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let store = runtime.block_on(async {
             let store = Store::open(&location, Arc::clone(&clock), Metrics::new()).await.unwrap();
-            store.put_blob(&blob, layer).await.unwrap();
-            store.add_member(&name, &blob).await.unwrap();
-            let record = ManifestRecord::new(media_type::OCI_MANIFEST.to_owned(), bytes.len() as u64, clock.now());
-            store.put_blob(&manifest, bytes).await.unwrap();
-            store.put_manifest(&name, &manifest, &record).await.unwrap();
-            store.set_tag(&name, &tag, &manifest, clock.now()).await.unwrap();
+            let at = clock.now();
+            let mut spool = store.spool(Algorithm::Sha256).unwrap();
+            spool.write(&layer).unwrap();
+            spool.keep(&blob, Owner { repository: &name, cached_from: None, at }).await.unwrap();
+            let record = ManifestRecord::new(media_type::OCI_MANIFEST.to_owned(), bytes.len() as u64, at);
+            let tags = [tag.clone()];
+            let put = ManifestPut { digest: &manifest, bytes, record: &record, tags: &tags, cached_from: None, at };
+            store.put_manifest(&name, put).await.unwrap();
             store
         });
         let stage = Self { store, name, tag, manifest, blob, runtime, _folder: folder };

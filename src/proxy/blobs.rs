@@ -11,13 +11,12 @@ use crate::fill::{Fill, FillReader, Progress};
 use crate::flight::copy;
 use crate::names::Upstream;
 use crate::pull_through::PullThrough;
-use crate::sharing::{Entered, Sharing};
+use crate::sharing::{First, Sharing};
 
 /// Looks and starts before a request gives up; more than two are never needed.
 const ATTEMPTS: usize = 4;
 
 type Key = (RepositoryName, Digest);
-type Place = Entered<Key, watch::Receiver<Progress>>;
 
 /// Fills from one upstream that run at the same time. More would only share the same line, and each takes a file and its space on disk.
 const PLACES: usize = 64;
@@ -39,7 +38,7 @@ impl Fills {
     }
 
     /// The running fill, or a place for a new one.
-    fn enter(&self, key: &Key) -> (watch::Receiver<Progress>, Option<(Place, watch::Sender<Progress>)>) {
+    fn enter(&self, key: &Key) -> (watch::Receiver<Progress>, First<Key, watch::Receiver<Progress>, watch::Sender<Progress>>) {
         self.running.enter(key, || {
             let (sender, receiver) = watch::channel(Progress::Asking);
             (receiver, sender)

@@ -2,9 +2,10 @@
 //! record stands for the right state of the hash over these bytes, which no search would find.
 
 use std::fs;
+use std::time::SystemTime;
 
 use oci::{Algorithm, Digest, Hasher};
-use storage::{FinishError, UploadId};
+use storage::{FinishError, Owner, UploadId};
 use uuid::Uuid;
 
 use crate::targets::tag_record::{STAGE, Stage};
@@ -46,13 +47,14 @@ async fn gone_on_with(stage: &Stage, id: UploadId, received: &[u8]) {
     upload.append(b"more").await.unwrap();
     let whole = [kept, b"more"].concat();
     let digest = Hasher::digest(Algorithm::Sha256, &whole);
+    let owner = Owner { repository: name, cached_from: None, at: SystemTime::UNIX_EPOCH };
     if whole.len() % 4 == 3 {
         let wrong = Digest::from_hex(Algorithm::Sha256, &"0".repeat(64)).unwrap();
-        assert!(matches!(upload.finish(&wrong).await, Err(FinishError::Digest { actual }) if actual == digest));
+        assert!(matches!(upload.finish(&wrong, owner).await, Err(FinishError::Digest { actual }) if actual == digest));
         assert!(store.upload_size(name, id).await.unwrap().is_none());
         return;
     }
-    assert_eq!(upload.finish(&digest).await.unwrap(), whole.len() as u64);
+    assert_eq!(upload.finish(&digest, owner).await.unwrap(), whole.len() as u64);
     assert_eq!(store.stat_blob(&digest).await.unwrap(), Some(whole.len() as u64));
     let blob = stage.folder.path().join(format!("blobs/sha256/{}/{}", &digest.hex()[..2], digest.hex()));
     assert_eq!(fs::read(&blob).unwrap(), whole);

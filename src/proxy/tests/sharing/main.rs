@@ -60,6 +60,21 @@ fn a_fill_that_fails_fails_its_readers_and_leaves_nothing_to_wait_for() {
 }
 
 #[test]
+fn what_cannot_be_kept_is_given_to_its_readers_all_the_same() {
+    check(|| {
+        let server = Server::new(Upstream::SendsInVain);
+        let second = thread::spawn({
+            let server = server.clone();
+            move || assert_eq!(server.read(ATTEMPTS), Ok(()))
+        });
+        assert_eq!(server.read(ATTEMPTS), Ok(()));
+        second.join().unwrap();
+        assert!((1..=2).contains(&server.fetches()), "whoever comes later asks again");
+        assert!(server.is_idle_at_the_end());
+    });
+}
+
+#[test]
 fn a_reader_that_leaves_takes_no_other_with_it() {
     check(|| {
         let server = Server::new(Upstream::Sends);

@@ -9,6 +9,8 @@ use crate::sharing::{Entered, Sharing};
 pub(crate) enum Upstream {
     Sends,
     Fails,
+    /// It sends, but the store cannot keep what it sent.
+    SendsInVain,
 }
 
 /// As in `fill.rs`; the states between the first byte and the last are one.
@@ -16,7 +18,7 @@ pub(crate) enum Upstream {
 enum Progress {
     Asking,
     Running,
-    Kept,
+    Verified,
     Failed,
 }
 
@@ -95,6 +97,8 @@ struct Inner {
     sharing: Sharing<u8, Receiver>,
     /// Does the cache have the blob?
     kept: AtomicBool,
+    /// Are the bytes known to be right?
+    verified: AtomicBool,
     fetching: AtomicUsize,
     fetches: AtomicUsize,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -106,6 +110,7 @@ impl Server {
             upstream,
             sharing: Sharing::new(),
             kept: AtomicBool::new(false),
+            verified: AtomicBool::new(false),
             fetching: AtomicUsize::new(0),
             fetches: AtomicUsize::new(0),
             tasks: Mutex::new(Vec::new()),
@@ -136,17 +141,17 @@ impl Server {
             match progress.wait_for(|progress| progress != Progress::Asking) {
                 None | Some(Progress::Asking) => {}
                 Some(Progress::Failed) => return Err("failed"),
-                Some(Progress::Running | Progress::Kept) => return self.last_byte(&progress),
+                Some(Progress::Running | Progress::Verified) => return self.last_byte(&progress),
             }
         }
         Err("abandoned")
     }
 
-    /// The last byte is given with `Kept` alone, and then the cache has the blob.
+    /// The last byte is given with `Verified` alone.
     fn last_byte(&self, progress: &Receiver) -> Result<(), &'static str> {
-        match progress.wait_for(|progress| matches!(progress, Progress::Kept | Progress::Failed)) {
-            Some(Progress::Kept) => {
-                assert!(self.0.kept.load(Ordering::Acquire), "the last byte of a blob that is not kept");
+        match progress.wait_for(|progress| matches!(progress, Progress::Verified | Progress::Failed)) {
+            Some(Progress::Verified) => {
+                assert!(self.0.verified.load(Ordering::Acquire), "the last byte of a blob that is not verified");
                 Ok(())
             }
             Some(_) => Err("failed"),
@@ -187,10 +192,14 @@ impl Fill {
         assert_eq!(server.fetching.fetch_add(1, Ordering::AcqRel), 0, "two fetches of one blob at once");
         server.fetches.fetch_add(1, Ordering::AcqRel);
         self.progress.send(Progress::Running);
-        if matches!(server.upstream, Upstream::Sends) {
-            server.kept.store(true, Ordering::Release);
+        if matches!(server.upstream, Upstream::Fails) {
+            self.progress.send(Progress::Failed);
+        } else {
+            server.verified.store(true, Ordering::Release);
+            self.progress.send(Progress::Verified);
+            // Nobody waits for this any more, but whoever comes meanwhile joins.
+            server.kept.store(matches!(server.upstream, Upstream::Sends), Ordering::Release);
         }
         server.fetching.fetch_sub(1, Ordering::AcqRel);
-        self.progress.send(if matches!(server.upstream, Upstream::Sends) { Progress::Kept } else { Progress::Failed });
     }
 }
