@@ -100,6 +100,13 @@ impl App {
         self.server.local_addr()
     }
 
+    /// What answers the requests, for benchmarks that ask it without a socket.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn api(&self) -> Api {
+        self.api.clone()
+    }
+
     /// Answers requests until `shutdown` resolves, then lets running ones finish. `false` if some had to be cut.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {
         let Self { server, api, registry, readiness, tasks, clock, upload_lifetime } = self;

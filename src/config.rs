@@ -209,8 +209,8 @@ impl Config {
         }
     }
 
-    /// The reading itself; other files, such as passwords, are fetched through `files`.
-    fn read(
+    /// The reading itself, of a text that errors call `file`; other files, such as passwords, are fetched through `files`.
+    pub fn read(
         file: &str,
         text: &str,
         environment: &BTreeMap<String, String>,

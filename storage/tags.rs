@@ -72,7 +72,7 @@ impl Pointer {
     fn next(current: Option<Self>, digest: &Digest, at: SystemTime, from: Option<&str>) -> Self {
         let (previous, sequence) = match current {
             Some(same) if same.digest.as_ref() == Some(digest) => (same.previous, same.sequence),
-            Some(other) => (other.digest, other.sequence + 1),
+            Some(other) => (other.digest, other.sequence.saturating_add(1)),
             None => (None, 1),
         };
         Self { digest: Some(digest.clone()), previous, sequence, at: millis(at), by: None, from: from.map(str::to_owned) }
@@ -136,7 +136,7 @@ impl Store {
             let current = current?;
             let digest = current.digest.as_ref()?;
             let meant = only.is_none_or(|only| only == digest);
-            meant.then(|| Pointer::tombstone(current.sequence + 1))
+            meant.then(|| Pointer::tombstone(current.sequence.saturating_add(1)))
         })
         .await
     }
@@ -237,5 +237,14 @@ mod tests {
         let digest = Digest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap();
         let pointer = Pointer::next(None, &digest, SystemTime::UNIX_EPOCH, None);
         assert!(serde_json::to_vec(&pointer).unwrap().len() as u64 > TOMBSTONE);
+    }
+
+    #[test]
+    fn a_record_with_the_last_sequence_can_still_be_moved() {
+        let digest = Digest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap();
+        let last = Pointer { sequence: u64::MAX, ..Pointer::next(None, &digest, SystemTime::UNIX_EPOCH, None) };
+        let other = Digest::parse(&format!("sha256:{}", "b".repeat(64))).unwrap();
+        let moved = Pointer::next(Some(last), &other, SystemTime::UNIX_EPOCH, None);
+        assert_eq!((moved.sequence, moved.previous), (u64::MAX, Some(digest)));
     }
 }

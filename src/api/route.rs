@@ -12,7 +12,7 @@ use crate::query::Query;
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Route {
+pub enum Route {
     /// `GET /livez`: is the process alive?
     Live,
     /// `GET /readyz`: should it be sent requests?
@@ -55,18 +55,18 @@ pub(crate) enum Route {
 
 /// The repository of a pull: its name and the namespace that the client named with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Source {
+pub struct Source {
     /// The name in the path; after it is resolved, the name under which the repository is stored.
-    pub(crate) name: RepositoryName,
+    pub name: RepositoryName,
     /// `?ns=`. [Registry Proxying]
-    pub(crate) namespace: Option<String>,
+    pub namespace: Option<String>,
     /// The name in the path, where the stored one is another.
-    pub(crate) asked: Option<RepositoryName>,
+    pub asked: Option<RepositoryName>,
 }
 
 /// Why a request is no route.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// There is nothing at this path.
     NoSuchEndpoint,
     /// There is, but not for this method.
@@ -86,7 +86,7 @@ impl From<Error> for Refusal {
 
 impl Route {
     /// Parses method, path and query.
-    pub(crate) fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, Refusal> {
+    pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, Refusal> {
         let path = percent_decode_str(path).decode_utf8();
         let path = path.map_err(|_| Error::NameInvalid { reason: "the path is not UTF-8".to_owned() })?;
         let query = Query::parse(query);
@@ -186,7 +186,8 @@ impl Route {
     }
 
     /// Does it change what is stored?
-    pub(crate) fn is_change(&self) -> bool {
+    #[must_use]
+    pub fn is_change(&self) -> bool {
         match self {
             Self::PushManifest { .. }
             | Self::DeleteManifest { .. }
@@ -237,7 +238,7 @@ impl Route {
 
     /// Its name in logs and metrics.
     #[must_use]
-    pub(crate) fn label(&self) -> &'static str {
+    pub fn label(&self) -> &'static str {
         match self {
             Self::Live => "live",
             Self::Ready => "ready",

@@ -11,6 +11,9 @@ use crate::media_type;
 /// The deepest nesting of arrays and objects that a manifest may have. Real ones stay under ten.
 const MAX_DEPTH: usize = 64;
 
+/// Characters of a reason: it may repeat what was sent, which can be megabytes.
+const LONGEST_REASON: usize = 500;
+
 /// A manifest as it is stored and served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
@@ -101,7 +104,9 @@ impl ManifestView {
         if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
             return Err(invalid("a manifest is a JSON object"));
         }
-        let wire: Wire = serde_json::from_slice(bytes).map_err(|cause| invalid(cause.to_string()))?;
+        // JSON is UTF-8 [RFC 8259, section 8.1], but the parser would not look at what it passes over.
+        let text = str::from_utf8(bytes).map_err(|_| invalid("a manifest is UTF-8 text"))?;
+        let wire: Wire = serde_json::from_str(text).map_err(|cause| invalid(cause.to_string()))?;
         let media_type = media_type_of(&wire, content_type)?;
         if wire.schema_version != Some(2) {
             return Err(invalid("schemaVersion must be 2"));
@@ -149,8 +154,8 @@ impl ManifestView {
     }
 }
 
-fn invalid(reason: impl Into<String>) -> Error {
-    Error::ManifestInvalid { reason: reason.into() }
+fn invalid(reason: impl AsRef<str>) -> Error {
+    Error::ManifestInvalid { reason: reason.as_ref().chars().take(LONGEST_REASON).collect() }
 }
 
 fn media_type_of(wire: &Wire, content_type: Option<&str>) -> Result<String, Error> {
@@ -233,6 +238,20 @@ mod tests {
         assert!(reason(r#"{"schemaVersion":2,"manifests":[{"size":1}]}"#, index).contains("mediaType"));
         assert!(reason(r#"{"schemaVersion":2,"manifests":[{"digest":"sha256:x"}]}"#, index).contains("64 lower-case hex"));
         assert!(reason("{}", Some(media_type::DOCKER_SCHEMA1[1])).contains("schema 1"));
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_refused_wherever_it_stands() {
+        let body = b"{\"schemaVersion\":2,\"manifests\":[],\"not looked at\":\"\xff\"}";
+        let refused = ManifestView::parse(body, Some(media_type::OCI_INDEX));
+        assert!(matches!(refused, Err(Error::ManifestInvalid { reason }) if reason.contains("UTF-8")));
+    }
+
+    #[test]
+    fn a_reason_repeats_only_a_part_of_what_was_sent() {
+        let body = format!(r#"{{"schemaVersion":"{}"}}"#, "x".repeat(100_000));
+        let reason = reason(&body, Some(media_type::OCI_INDEX));
+        assert!(reason.starts_with("invalid type") && reason.len() <= LONGEST_REASON, "{}", reason.len());
     }
 
     #[test]

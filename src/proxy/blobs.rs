@@ -11,6 +11,7 @@ use crate::fill::{Fill, FillReader, Progress};
 use crate::flight::copy;
 use crate::names::Upstream;
 use crate::pull_through::PullThrough;
+use crate::sharing::{First, Sharing};
 
 /// Looks and starts before a request gives up; more than two are never needed.
 const ATTEMPTS: usize = 4;
@@ -21,48 +22,32 @@ type Key = (RepositoryName, Digest);
 const PLACES: usize = 64;
 
 /// The fills that run.
-#[derive(Default)]
 pub(crate) struct Fills {
-    running: Mutex<HashMap<Key, watch::Receiver<Progress>>>,
+    running: Sharing<Key, watch::Receiver<Progress>>,
     /// By the upstream's host, so that a slow one does not hold up the others.
     places: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
-/// A fill's place among the running ones, given back when dropped.
-struct Entered {
-    this: PullThrough,
-    key: Key,
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        self.this.0.fills.leave(&self.key);
-    }
-}
-
 impl Fills {
+    pub(crate) fn new() -> Self {
+        Self { running: Sharing::new(), places: Mutex::default() }
+    }
+
     fn running(&self, key: &Key) -> Option<watch::Receiver<Progress>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.running.running(key)
     }
 
     /// The running fill, or a place for a new one.
-    fn enter(&self, key: &Key) -> (watch::Receiver<Progress>, Option<watch::Sender<Progress>>) {
-        let mut fills = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(progress) = fills.get(key) {
-            return (progress.clone(), None);
-        }
-        let (sender, receiver) = watch::channel(Progress::Asking);
-        fills.insert(key.clone(), receiver.clone());
-        (receiver, Some(sender))
+    fn enter(&self, key: &Key) -> (watch::Receiver<Progress>, First<Key, watch::Receiver<Progress>, watch::Sender<Progress>>) {
+        self.running.enter(key, || {
+            let (sender, receiver) = watch::channel(Progress::Asking);
+            (receiver, sender)
+        })
     }
 
     fn places(&self, upstream: &Upstream) -> Arc<Semaphore> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(places.entry(upstream.host.clone()).or_insert_with(|| Arc::new(Semaphore::new(PLACES))))
-    }
-
-    fn leave(&self, key: &Key) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 
@@ -130,13 +115,12 @@ impl PullThrough {
 
     /// Starts a fill, unless another request was faster.
     fn fill(&self, upstream: Arc<Upstream>, key: &Key, theirs: RepositoryName) -> watch::Receiver<Progress> {
-        let (receiver, sender) = self.0.fills.enter(key);
-        if let Some(progress) = sender {
+        let (receiver, first) = self.0.fills.enter(key);
+        if let Some((entered, progress)) = first {
             let (name, digest) = key.clone();
             let (cache, clock, metrics) = (Arc::clone(&self.0.cache), Arc::clone(&self.0.clock), self.0.metrics.clone());
             let places = self.0.fills.places(&upstream);
             let fill = Fill { upstream, cache, clock, metrics, name, theirs, digest, progress, places };
-            let entered = Entered { this: self.clone(), key: key.clone() };
             self.run(async move {
                 // Dropped in the reverse order, also by a panic: whoever sees that the fill is gone must not find it here again.
                 let fill = fill;

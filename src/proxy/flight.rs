@@ -1,21 +1,22 @@
 //! One fetch for all who want the same thing.
 
-use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use oci::Error;
 use tokio::sync::watch;
 
+use crate::sharing::{Entered, Sharing};
+
 type Outcome<T> = Option<Result<T, Arc<Error>>>;
 
 /// Fetches that are under way, by what they fetch.
-pub(crate) struct Flights<K, T>(Mutex<HashMap<K, watch::Receiver<Outcome<T>>>>);
+pub(crate) struct Flights<K, T>(Sharing<K, watch::Receiver<Outcome<T>>>);
 
 /// The side of a flight that fetches. Dropped without a landing, it fails the flight.
-pub(crate) struct Pilot<K: Hash + Eq + Clone, T> {
-    flights: Arc<Flights<K, T>>,
-    key: K,
+pub(crate) struct Pilot<K: Hash + Eq, T> {
+    /// Dropped first: whoever sees that the flight has ended must not find it any more.
+    _entered: Entered<K, watch::Receiver<Outcome<T>>>,
     outcome: watch::Sender<Outcome<T>>,
 }
 
@@ -23,32 +24,24 @@ pub(crate) struct Pilot<K: Hash + Eq + Clone, T> {
 pub(crate) struct Passenger<T>(watch::Receiver<Outcome<T>>);
 
 impl<K: Hash + Eq + Clone, T: Clone> Flights<K, T> {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(HashMap::new())))
+    pub(crate) fn new() -> Self {
+        Self(Sharing::new())
     }
 
     /// Joins the flight for `key`; the first one to come is also given the pilot's side, and must see to it that it lands.
-    pub(crate) fn board(self: &Arc<Self>, key: &K) -> (Passenger<T>, Option<Pilot<K, T>>) {
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(outcome) = flights.get(key) {
-            return (Passenger(outcome.clone()), None);
-        }
-        let (sender, receiver) = watch::channel(None);
-        flights.insert(key.clone(), receiver.clone());
-        (Passenger(receiver), Some(Pilot { flights: Arc::clone(self), key: key.clone(), outcome: sender }))
+    pub(crate) fn board(&self, key: &K) -> (Passenger<T>, Option<Pilot<K, T>>) {
+        let (outcome, first) = self.0.enter(key, || {
+            let (sender, receiver) = watch::channel(None);
+            (receiver, sender)
+        });
+        (Passenger(outcome), first.map(|(entered, outcome)| Pilot { _entered: entered, outcome }))
     }
 }
 
-impl<K: Hash + Eq + Clone, T> Pilot<K, T> {
+impl<K: Hash + Eq, T> Pilot<K, T> {
     /// Gives everyone the outcome. The flight stays open to joiners until the pilot is dropped.
     pub(crate) fn land(&self, outcome: Result<T, Error>) {
         self.outcome.send_replace(Some(outcome.map_err(Arc::new)));
-    }
-}
-
-impl<K: Hash + Eq + Clone, T> Drop for Pilot<K, T> {
-    fn drop(&mut self) {
-        self.flights.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }
 

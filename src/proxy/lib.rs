@@ -12,6 +12,12 @@ mod manifests;
 mod names;
 mod pull_through;
 mod quota;
+mod sharing;
+
+/// The locks of [`sharing`], which its model check replaces.
+mod sync {
+    pub(crate) use std::sync::{Arc, Mutex};
+}
 
 pub use cache::{Cache, FillSpool};
 pub use names::{NameFilter, Names, Remote, Resolved, Upstream};

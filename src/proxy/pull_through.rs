@@ -34,13 +34,13 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) tasks: TaskTracker,
     /// Manifests that are being fetched.
-    pub(crate) manifests: Arc<Flights<(RepositoryName, Reference), Manifest>>,
+    pub(crate) manifests: Flights<(RepositoryName, Reference), Manifest>,
     /// Tags that are being looked up at their upstream.
-    pub(crate) lookups: Arc<Flights<(RepositoryName, Tag), Looked>>,
+    pub(crate) lookups: Flights<(RepositoryName, Tag), Looked>,
     /// When tags were last checked.
     pub(crate) checked: Memory<(RepositoryName, Tag), Checked>,
     /// Manifests that are being asked for by HEAD.
-    pub(crate) heads: Arc<Flights<(RepositoryName, Reference), ManifestStat>>,
+    pub(crate) heads: Flights<(RepositoryName, Reference), ManifestStat>,
     /// Tags that a HEAD resolved, and when, to digests that nobody has fetched yet.
     pub(crate) resolved: Memory<(RepositoryName, Digest), Vec<(Tag, SystemTime)>>,
     /// Upstreams that want to be left alone.
@@ -64,7 +64,7 @@ impl PullThrough {
             checked: Memory::new(REMEMBERED),
             resolved: Memory::new(REMEMBERED),
             quota: Quota::default(),
-            fills: Fills::default(),
+            fills: Fills::new(),
         }))
     }
 

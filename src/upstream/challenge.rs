@@ -5,7 +5,7 @@ use std::str::Chars;
 
 /// A way to authenticate that we know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Challenge {
+pub enum Challenge {
     /// A token of this realm.
     Bearer { realm: String, service: Option<String> },
     /// Name and password.
@@ -16,7 +16,7 @@ pub(crate) enum Challenge {
 ///
 /// Takes what servers really send: several challenges in one header or one in each, parameters without quotes or with spaces
 /// around `=`, unknown schemes between known ones.
-pub(crate) fn pick<'a>(values: impl IntoIterator<Item = &'a str>) -> Option<Challenge> {
+pub fn pick<'a>(values: impl IntoIterator<Item = &'a str>) -> Option<Challenge> {
     let mut basic = None;
     for scheme in values.into_iter().flat_map(schemes) {
         if scheme.name.eq_ignore_ascii_case("bearer") {
