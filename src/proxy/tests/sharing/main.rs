@@ -1,5 +1,5 @@
-//! A model check of how fills are shared: every order in which the steps of readers and fills can happen, as far as three
-//! preemptions lead.
+//! A model check of how fills are shared: every order in which the steps of readers and fills can happen, as far as two
+//! preemptions lead, or as many as `ROADSTEAD_PREEMPTIONS` says.
 //!
 //! What is checked is `sharing.rs` itself, with loom's locks. Around it stands a model of the rest: of the channel by which a fill
 //! tells its progress, of the cache, and of the loop in `blobs.rs` by which a reader comes to a fill.
@@ -24,8 +24,9 @@ use model::{Server, Upstream};
 const ATTEMPTS: usize = 4;
 
 fn check(model: impl Fn() + Send + Sync + 'static) {
+    let bound = std::env::var("ROADSTEAD_PREEMPTIONS").map_or(2, |text| text.parse().unwrap());
     let mut builder = Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(bound);
     builder.check(model);
 }
 
