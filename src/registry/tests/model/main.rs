@@ -227,9 +227,9 @@ async fn look(registry: &Registry) -> Held {
         }
         let listing = registry.tags(&name, &Page::default()).await;
         let listed = listing.map(|listing| listing.entries).unwrap_or_default();
-        for which in 0..TAGS.len() {
+        for (which, text) in TAGS.iter().enumerate() {
             let there = registry.resolve(&name, &Reference::Tag(tag(which))).await;
-            assert_eq!(listed.contains(&tag(which)), there.is_ok(), "the listing and the tag {} disagree", TAGS[which]);
+            assert_eq!(listed.contains(&tag(which)), there.is_ok(), "the listing and the tag {text} disagree");
             if let Ok(there) = there {
                 held.insert(tag_key(number, which), there.digest.to_string());
             }
