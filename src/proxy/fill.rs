@@ -77,7 +77,7 @@ impl Fill {
         self.metrics.fill_started(&self.upstream.host);
         let start = self.clock.monotonic();
         let (outcome, bytes) = match self.fetch().await {
-            Ok(size) => (FillOutcome::Kept, size),
+            Ok(fetched) => fetched,
             Err(error) => {
                 let unknown = error.is_unknown();
                 let (upstream, repository, digest) = (&self.upstream.host, &self.name, &self.digest);
@@ -95,7 +95,8 @@ impl Fill {
         tracing::debug!(upstream = self.upstream.host, repository = %self.name, digest = %self.digest, size_bytes = bytes, duration_ms, "a fill ended");
     }
 
-    async fn fetch(&self) -> Result<u64, Error> {
+    /// How it ended, once every byte was right, and how many there were.
+    async fn fetch(&self) -> Result<(FillOutcome, u64), Error> {
         let blob = self.upstream.remote.blob(&self.theirs, &self.digest).await?;
         let mut spool = self.cache.spool(self.digest.algorithm())?;
         let file = spool.file();
@@ -108,11 +109,12 @@ impl Fill {
         })?;
         // Nobody who pulls need wait for the disk. Until it is kept, further readers come here.
         self.progress.send_replace(Progress::Verified { size, file });
-        if let Err(error) = spool.keep(&self.name, &self.digest, &self.upstream.host).await {
+        let kept = spool.keep(&self.name, &self.digest, &self.upstream.host).await;
+        if let Err(error) = &kept {
             let (upstream, repository, digest) = (&self.upstream.host, &self.name, &self.digest);
-            tracing::error!(upstream, %repository, %digest, error = %chain(&error), "a blob was served and could not be kept");
+            tracing::error!(upstream, %repository, %digest, error = %chain(error), "a blob was served and could not be kept");
         }
-        Ok(size)
+        Ok((if kept.is_ok() { FillOutcome::Kept } else { FillOutcome::Failed }, size))
     }
 
     /// All bytes into the spool, taking the transfer up where it broke off.

@@ -42,7 +42,7 @@ pub enum Error {
 
 /// A log that was started. What was logged is written a moment later by a thread of its own: [`Log::flush`] before the end.
 #[must_use = "what was logged last is lost unless it is flushed"]
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Log(Behind);
 
 impl Log {

@@ -11,8 +11,11 @@
 //! Every interface and every kind of data that the suite knows is on, by the development version of the specification, those that
 //! are off by default too: sparse manifests, cancelled uploads, digest headers and tag parameters.
 #![expect(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
+#![expect(clippy::unwrap_used, reason = "so does its object store")]
 #![expect(clippy::print_stdout, reason = "how much passed is worth reading")]
 
+#[path = "../support/buckets.rs"]
+mod buckets;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -54,6 +57,25 @@ fn the_suite_passes_on_files() {
     let directory = directory();
     let server = Server::start(&Place::default(), &directory.path().join("server"), &sparse(&directory));
     Suite::new(&server.host(), &directory.path().join("results")).run().expect_clean("files", ENOUGH);
+}
+
+/// As one of several servers, so that nothing is remembered that another one could change.
+#[test]
+#[ignore = "needs the path of the suite in ROADSTEAD_CONFORMANCE"]
+fn the_suite_passes_on_s3() {
+    let directory = directory();
+    let store = buckets::seaweedfs();
+    let (id, secret) = buckets::KEY;
+    let key = directory.path().join("secret");
+    std::fs::write(&key, secret).expect("the file can be written");
+    let settings = format!(
+        "sparse_images = true\n[storage]\nurl = \"s3://{}/roadstead\"\nendpoint = \"{}\"\naccess_key = \"{id}\"\nsecret_key_file = \"{}\"\n",
+        buckets::BUCKET,
+        store.endpoint,
+        key.display()
+    );
+    let server = Server::start(&Place::default(), &directory.path().join("server"), &settings);
+    Suite::new(&server.host(), &directory.path().join("results")).run().expect_clean("S3", ENOUGH);
 }
 
 #[test]

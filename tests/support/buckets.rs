@@ -1,5 +1,5 @@
-//! Real object stores, each started on this machine for a test and ended with it: `SeaweedFS` for S3, an emulator for
-//! Azure. Google Cloud Storage is in gcs.rs beside it.
+//! Real object stores, each started on this machine for a test and ended with it: here `SeaweedFS` for S3; azurite.rs and gcs.rs
+//! are beside it.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,15 +11,11 @@ use std::time::Duration;
 pub(crate) const BUCKET: &str = "images";
 /// The account that `SeaweedFS` knows.
 pub(crate) const KEY: (&str, &str) = ("AKIDEXAMPLE", "secretsecretsecret");
-/// The account that Azurite is born with, the same everywhere.
-pub(crate) const AZURE: (&str, &str) =
-    ("devstoreaccount1", "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==");
-
 /// A running object store.
 pub(crate) struct Server {
-    process: Child,
+    pub(crate) process: Child,
     pub(crate) endpoint: String,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Drop for Server {
@@ -29,7 +25,7 @@ impl Drop for Server {
     }
 }
 
-fn tool(name: &str) -> PathBuf {
+pub(crate) fn tool(name: &str) -> PathBuf {
     let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
     let tools = std::env::var_os("ROADSTEAD_TOOLS").map_or_else(|| cache.join("roadstead/tools"), PathBuf::from);
@@ -39,7 +35,7 @@ fn tool(name: &str) -> PathBuf {
 }
 
 /// A port that nobody has, with room above it: `SeaweedFS` takes the one 10,000 higher as well.
-fn port() -> u16 {
+pub(crate) fn port() -> u16 {
     loop {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let low = 20_000 + port % 20_000;
@@ -50,14 +46,14 @@ fn port() -> u16 {
 }
 
 /// Starts a program whose output is of interest only if it fails.
-fn start(command: &mut Command, folder: &Path) -> Child {
+pub(crate) fn start(command: &mut Command, folder: &Path) -> Child {
     let log = std::fs::File::create(folder.join("log")).unwrap();
     let process = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn();
     process.unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
 /// Sends one HTTP request. The status, or nothing while nobody answers.
-fn request(port: u16, method: &str, path: &str, headers: &str, body: &str) -> Option<u16> {
+pub(crate) fn request(port: u16, method: &str, path: &str, headers: &str, body: &str) -> Option<u16> {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
     socket.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     let length = body.len();
@@ -72,7 +68,7 @@ fn request(port: u16, method: &str, path: &str, headers: &str, body: &str) -> Op
 }
 
 /// Asks until the answer is one of success.
-fn until(folder: &Path, mut ask: impl FnMut() -> Option<u16>) {
+pub(crate) fn until(folder: &Path, mut ask: impl FnMut() -> Option<u16>) {
     let mut last = None;
     for _ in 0..300 {
         last = ask();
@@ -108,39 +104,4 @@ pub(crate) fn seaweedfs() -> Server {
     // The S3 side is ready once it answers at all.
     until(folder, || request(s3, "GET", "/", "", "").map(|_| 200));
     server
-}
-
-/// Azurite, with its container.
-pub(crate) fn azurite() -> Server {
-    let folder = tempfile::tempdir().unwrap();
-    let port = port();
-    let mut command = Command::new(tool("azurite-blob"));
-    command.args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string(), "--silent", "--skipApiVersionCheck"]);
-    command.args(["--disableTelemetry", "-l"]).arg(folder.path());
-    let process = start(&mut command, folder.path());
-    let server = Server { process, endpoint: format!("http://127.0.0.1:{port}/{}", AZURE.0), folder };
-    // A container is made by a signed request. [Azure Storage, Authorize with Shared Key]
-    let date = "Sun, 22 Nov 2026 00:00:00 GMT";
-    let resource = format!("/{}/{}/{BUCKET}\nrestype:container", AZURE.0, AZURE.0);
-    let text = format!("PUT\n\n\n\n\n\n\n\n\n\n\n\nx-ms-date:{date}\nx-ms-version:2021-08-06\n{resource}");
-    let signature = shared_key(&text);
-    let headers =
-        format!("x-ms-date: {date}\r\nx-ms-version: 2021-08-06\r\nauthorization: SharedKey {}:{signature}\r\n", AZURE.0);
-    until(server.folder.path(), || request(port, "PUT", &format!("/{}/{BUCKET}?restype=container", AZURE.0), &headers, ""));
-    server
-}
-
-/// HMAC-SHA-256 under the account's key, in base64. [RFC 2104]
-fn shared_key(text: &str) -> String {
-    use base64::Engine;
-    use base64::engine::general_purpose::STANDARD;
-
-    let mut key = STANDARD.decode(AZURE.1).unwrap();
-    key.resize(64, 0);
-    let hash = |pad: u8, message: &[u8]| {
-        let mut bytes: Vec<u8> = key.iter().map(|byte| byte ^ pad).collect();
-        bytes.extend_from_slice(message);
-        hex::decode(oci::Hasher::digest(oci::Algorithm::Sha256, &bytes).hex()).unwrap()
-    };
-    STANDARD.encode(hash(0x5c, &hash(0x36, text.as_bytes())))
 }

@@ -1,5 +1,6 @@
 //! Writing the log without waiting for it: lines are gathered for a moment and written together by a thread of their own.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -86,6 +87,12 @@ impl Shared {
     fn written(&self) {
         self.lock().is_writing = false;
         self.done.notify_all();
+    }
+}
+
+impl fmt::Debug for Behind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Behind").finish_non_exhaustive()
     }
 }
 

@@ -8,6 +8,8 @@ use roadstead_storage::{Bucket, Location, OpenError, Provider, Store, Surroundin
 use secrecy::SecretString;
 use telemetry::{Metrics, SystemClock};
 
+#[path = "../../../tests/support/azurite.rs"]
+mod azurite;
 #[path = "../../../tests/support/buckets.rs"]
 mod buckets;
 mod folder;
@@ -55,7 +57,7 @@ impl Place<'_> {
         bucket.endpoint = Some(self.endpoint.to_owned());
         let key = match self.provider {
             Provider::S3 => Some(buckets::KEY),
-            Provider::Azure => Some(buckets::AZURE),
+            Provider::Azure => Some(azurite::AZURE),
             Provider::Gcs => None,
         };
         if let Some((id, secret)) = key {
@@ -110,6 +112,6 @@ async fn google_cloud_storage_holds_the_contract() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn azure_holds_the_contract() {
-    let server = buckets::azurite();
+    let server = azurite::azurite();
     Place { provider: Provider::Azure, endpoint: &server.endpoint }.hold().await;
 }
