@@ -133,8 +133,10 @@ impl Store {
         if let Some(held) = self.caches.blobs.find(digest) {
             return Ok(Some(held));
         }
-        let path = folder.path(&keys::blob(digest));
-        let load = async { self.noted(Held::open(path).await.map_err(Error::file("opening a blob"))) };
+        let load = async {
+            let opened = Held::open(folder.path(&keys::blob(digest))).await;
+            self.noted(opened.map_err(Error::file("opening a blob")))
+        };
         self.caches.blobs.or_load(digest.clone(), load).await
     }
 

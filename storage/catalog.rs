@@ -27,9 +27,8 @@ pub struct RepositoryRecord {
 impl Store {
     /// The repository's entry, if it has one.
     pub async fn repository(&self, name: &RepositoryName) -> Result<Option<RepositoryRecord>, Error> {
-        let key = keys::catalog_entry(name);
         let load = async {
-            let record = self.objects.read_json(&key).await?;
+            let record = self.objects.read_json(&keys::catalog_entry(name)).await?;
             // That there is none is remembered only where nobody else can make it meanwhile.
             Ok((record.is_some() || self.backend.exact).then_some(record))
         };

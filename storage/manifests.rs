@@ -80,8 +80,8 @@ impl ManifestRecord {
 impl Store {
     /// What is known of a manifest, if the repository has it.
     pub async fn manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<ManifestRecord>, Error> {
-        let key = keys::manifest(name, digest);
-        let load = self.objects.read_json(&key);
+        // A key takes longer to make than a value to find.
+        let load = async { self.objects.read_json(&keys::manifest(name, digest)).await };
         self.caches.manifests.or_load((name.clone(), digest.clone()), load).await
     }
 

@@ -90,9 +90,8 @@ pub(crate) struct Moves<'store> {
 impl Store {
     /// Where the tag points.
     pub async fn tag(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<TagRecord>, Error> {
-        let key = keys::tag(name, tag);
         let load = async {
-            let pointer = self.objects.read_json::<Pointer>(&key).await?;
+            let pointer = self.objects.read_json::<Pointer>(&keys::tag(name, tag)).await?;
             Ok(pointer.and_then(Pointer::record))
         };
         if !self.backend.exact {

@@ -15,7 +15,7 @@ const DOCUMENTATION: &str = include_str!("../../docs/config.md");
 /// Files that are there, so that no test depends on the machine's.
 fn files(path: &Path) -> io::Result<Vec<u8>> {
     match path.to_str() {
-        Some("/run/secrets/hub") => Ok(b"hunter2\n".to_vec()),
+        Some("/run/secrets/hub" | "/run/secrets/s3") => Ok(b"hunter2\n".to_vec()),
         Some("/run/secrets/windows") => Ok(b" two words \r\n".to_vec()),
         Some("/run/secrets/empty") => Ok(b"\n".to_vec()),
         Some("/run/secrets/binary") => Ok(b"\xff\n".to_vec()),
@@ -386,6 +386,28 @@ fn a_folder_is_written_in_three_ways() {
     assert_eq!(folder("file:///var/lib").unwrap(), Location::Folder(PathBuf::from("/var/lib")));
     for wrong in ["file:", "file://host/x", "./data", "memory:x", "ftp:x", "gs:b", "az://"] {
         assert!(folder(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_bucket_has_its_settings_and_nothing_else_has_them() {
+    let found = |rest: &str| load(&format!("[storage]\n{rest}"), &[], &[]);
+    let key = "access_key = \"A\"\nsecret_key_file = \"/run/secrets/s3\"";
+    let config = found(&format!("url = \"s3://images/a/\"\nendpoint = \"http://127.0.0.1:9000\"\n{key}")).unwrap();
+    let Location::Bucket(bucket) = &config.storage.location else { panic!("{config:?}") };
+    assert_eq!((bucket.to_string().as_str(), bucket.endpoint.as_deref()), ("s3://images/a", Some("http://127.0.0.1:9000")));
+    assert!(!bucket.single_server && !format!("{config:?}").contains("hunter2"));
+    for (wrong, part) in [
+        ("url = \"file:data\"\nendpoint = \"http://x\"", "of no use without a bucket"),
+        ("url = \"s3://images\"\naccess_key = \"A\"", "secret_key_file: is missing"),
+        ("url = \"s3://images\"\nsecret_key_file = \"/run/secrets/s3\"", "access_key: is missing"),
+        ("url = \"s3://images\"\naccess_key = \"A\"\nsecret_key_file = \"/run/secrets/empty\"", "is empty"),
+        ("url = \"gs://images\"\nregion = \"x\"", "a setting of s3: alone"),
+        ("url = \"gs://images\"\naccess_key = \"A\"", "not what gs: asks for"),
+        ("url = \"s3://images\"\nca = \"/nowhere\"", "cannot be read"),
+    ] {
+        let errors = found(wrong).unwrap_err().to_string();
+        assert!(errors.contains(part), "{wrong}: {errors}");
     }
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -15,7 +16,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use roadstead_registry::{Limits, ManifestPush, Registry, Rules};
 use serde_json::json;
-use storage::{Disk, Location, Store, Surroundings};
+use storage::{Disk, Location, OpenError, Store, Surroundings};
 use telemetry::{Metrics, SystemClock};
 
 mod disk;
@@ -261,10 +262,18 @@ fn read(content: Content) -> Vec<u8> {
 
 async fn open(folder: &Path) -> (Registry, Arc<Mortal>) {
     let (clock, disk) = (Arc::new(SystemClock::default()), Arc::new(Mortal::new()));
-    let around =
-        Surroundings { disk: Arc::clone(&disk) as Arc<dyn Disk>, ..Surroundings::new(Arc::clone(&clock) as _, Metrics::new()) };
-    let store = Store::open_in(&Location::Folder(folder.to_owned()), around).await.unwrap();
-    (Registry::new(store, clock, Limits::default(), Rules::default()), disk)
+    let location = Location::Folder(folder.to_owned());
+    for _ in 0..5000 {
+        let layer = Arc::clone(&disk) as Arc<dyn Disk>;
+        let around = Surroundings { disk: layer, ..Surroundings::new(Arc::clone(&clock) as _, Metrics::new()) };
+        match Store::open_in(&location, around).await {
+            Ok(store) => return (Registry::new(store, clock, Limits::default(), Rules::default()), disk),
+            // What the one before has left to be removed is being removed, here in the same process.
+            Err(OpenError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(1)).await,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    panic!("the folder is never let go of");
 }
 
 async fn run(events: &[Event]) {
