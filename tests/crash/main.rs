@@ -96,7 +96,7 @@ async fn delete(client: &Client, url: &str, pusher: usize, number: u64) -> Optio
     if number.is_multiple_of(8) {
         let there = client.head(format!("{manifests}/{reference}")).send().await.ok()?;
         let Some(digest) = there.headers().get("docker-content-digest") else { return Some(()) };
-        reference = digest.to_str().unwrap().to_owned();
+        digest.to_str().unwrap().clone_into(&mut reference);
     }
     let answer = client.delete(format!("{manifests}/{reference}")).send().await.ok()?;
     // The deletion before may have been done, and its answer lost.
