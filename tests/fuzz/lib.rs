@@ -43,21 +43,41 @@ pub fn target(name: &str) -> Option<Target> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
+
+    use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::*;
 
+    fn seeds(name: &str) -> Vec<PathBuf> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(name);
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
     #[test]
     fn every_target_holds_on_its_seeds() {
-        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
         for (name, target) in TARGETS {
-            let files: Vec<_> = fs::read_dir(seeds.join(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
-            assert!(files.len() >= 4, "{name} has seeds");
-            for file in files {
+            assert!(seeds(name).len() >= 4, "{name} has seeds");
+            for file in seeds(name) {
                 // Printed only where the target fails.
                 eprintln!("tests/fuzz/run --reproduce {name} {}", file.display());
                 target(&fs::read(file).unwrap());
             }
+        }
+    }
+
+    proptest! {
+        /// What a fuzzer does first, for those who have none: the beginning of one seed, some bytes, and the end of another.
+        #[test]
+        fn every_target_holds_on_pieces_of_its_seeds(
+            which: Index, files: [Index; 2], cuts: [Index; 2], between in prop::collection::vec(any::<u8>(), 0..4)
+        ) {
+            let (name, target) = which.get(&TARGETS);
+            let read = |file: &Index| fs::read(file.get(&seeds(name))).unwrap();
+            let (first, second) = (read(&files[0]), read(&files[1]));
+            let (begin, end) = (cuts[0].index(first.len() + 1), cuts[1].index(second.len() + 1));
+            target(&[&first[..begin], &between, &second[end..]].concat());
         }
     }
 
