@@ -88,7 +88,12 @@ impl<'t> Document<'t> {
     }
 
     fn report(&self, place: Place, key: &str, text: String, kind: Kind) {
-        self.problems.borrow_mut().push(Problem { place, key: key.to_owned(), text, kind });
+        // What a file holds is repeated, and a line of it must not be taken for one of ours, or for a terminal's command.
+        let mut shown = String::with_capacity(text.len());
+        for letter in text.chars() {
+            if letter.is_control() { shown.extend(letter.escape_default()) } else { shown.push(letter) }
+        }
+        self.problems.borrow_mut().push(Problem { place, key: key.to_owned(), text: shown, kind });
     }
 
     /// The whole of another file.

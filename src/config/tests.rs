@@ -425,6 +425,16 @@ fn a_level_is_one_or_several_by_target() {
 }
 
 #[test]
+fn what_a_file_holds_is_repeated_without_its_control_characters() {
+    let found =
+        errors("[server.tls]\ncertificate = \"a\\u001b[31m\\nroadstead.toml:9: b\"\nkey = \"key\"\n[storage]\nurl = \"a\\nb\"\n");
+    assert_errors(
+        &found,
+        &[(":2: server.tls.certificate: ", "a\\u{1b}[31m\\nroadstead.toml:9: b cannot be read"), (":5: ", "file:a\\nb")],
+    );
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     let error = Config::load(Some(Path::new("/nowhere/r.toml")), std::iter::empty()).unwrap_err().to_string();
     assert!(error.starts_with("/nowhere/r.toml: there is no such file"), "{error}");
