@@ -4,6 +4,7 @@
 //! Beside it stand the three endpoints that an operator's machinery asks for: `/livez`, `/readyz` and `/metrics`.
 
 mod body;
+mod change;
 mod error;
 mod guard;
 mod listing;

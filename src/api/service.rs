@@ -19,6 +19,7 @@ use telemetry::{Clock, Metrics};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::change::ToTheEnd;
 use crate::guard::Guard;
 use crate::names::Names;
 use crate::route::Route;
@@ -164,7 +165,9 @@ impl Api {
         self.0.guard.check(&route)?;
         let mut response = if route.is_change() {
             self.refuse_web_pages(headers)?;
-            self.dispatch_to_the_end(route, headers.clone(), body, request_id.to_owned()).await?
+            let (api, headers, request_id) = (self.clone(), headers.clone(), request_id.to_owned());
+            let change = async move { api.dispatch(route, &headers, body, &request_id).await };
+            ToTheEnd::new(change, self.0.tasks.clone()).await?
         } else {
             Box::pin(self.dispatch(route, headers, body, request_id)).await?
         };
@@ -182,20 +185,6 @@ impl Api {
             return Ok(());
         }
         Err(Error::Denied { reason: "web pages may not change what is stored here".to_owned() })
-    }
-
-    /// Runs a change on a task of its own. A client that leaves drops the future that answers it; what it has begun to change must
-    /// come to its end all the same, or the store and what is remembered of it would part.
-    async fn dispatch_to_the_end(
-        &self,
-        route: Route,
-        headers: HeaderMap,
-        body: RequestBody,
-        request_id: String,
-    ) -> Result<Response<Body>, Error> {
-        let api = self.clone();
-        let change = self.0.tasks.spawn(async move { api.dispatch(route, &headers, body, &request_id).await });
-        change.await.map_err(|cause| Error::internal("answering a request", cause))?
     }
 
     async fn dispatch(
@@ -257,7 +246,8 @@ struct Entry {
     path: String,
     status: u16,
     peer: Option<SocketAddr>,
-    agent: Option<HeaderValue>,
+    /// A copy: to hold the head itself would hold the connection's buffer.
+    agent: Option<String>,
 }
 
 /// What stands for the status where the client left before it could be given one, as other servers log it.
@@ -272,7 +262,7 @@ impl Pending {
             path: cut(head.uri.path(), 512).to_owned(),
             status: CLIENT_LEFT,
             peer: head.extensions.get::<Peer>().map(|peer| peer.addr),
-            agent: head.headers.get(http::header::USER_AGENT).cloned(),
+            agent: head.headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok()).map(str::to_owned),
         };
         Self { api: api.clone(), start, entry, ended: None }
     }
@@ -307,7 +297,7 @@ impl Entry {
             size_bytes = sent,
             complete,
             peer = self.peer.map(tracing::field::display),
-            user_agent = self.agent.as_ref().and_then(|agent| agent.to_str().ok()),
+            user_agent = self.agent,
             "request"
         );
     }

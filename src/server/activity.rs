@@ -10,6 +10,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Activity {
     origin: Instant,
+    /// Set once somebody asks for the silence: to ask the clock at every step costs more than most steps.
+    timed: AtomicBool,
     /// Milliseconds after `origin`.
     progress: AtomicU64,
     begun: AtomicUsize,
@@ -30,6 +32,7 @@ impl Activity {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             origin: Instant::now(),
+            timed: AtomicBool::new(false),
             progress: AtomicU64::new(0),
             begun: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
@@ -56,13 +59,22 @@ impl Activity {
         Ours(Arc::clone(self))
     }
 
+    /// From now on [`Activity::silence`] is asked for.
+    pub(crate) fn time(&self) {
+        self.timed.store(true, Ordering::Relaxed);
+        self.progress();
+    }
+
     /// Bytes moved.
     pub(crate) fn progress(&self) {
+        if !self.timed.load(Ordering::Relaxed) {
+            return;
+        }
         let now = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.progress.store(now, Ordering::Relaxed);
     }
 
-    /// How long no bytes of a body moved and no request began or ended.
+    /// How long no bytes of a body moved and no request began or ended, since [`Activity::time`] was called.
     pub(crate) fn silence(&self) -> Duration {
         let progress = Duration::from_millis(self.progress.load(Ordering::Relaxed));
         self.origin.elapsed().saturating_sub(progress)

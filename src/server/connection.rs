@@ -168,27 +168,31 @@ impl Connection {
         T: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let limits = &self.shared.limits;
-        let heads = Heads::new(Arc::clone(&self.activity), self.deadline, limits.header_timeout);
+        let heads = Heads::new(Arc::clone(&self.activity), self.deadline, limits.header_timeout, limits.keep_alive());
         let io = TokioIo::new(Entry::new(io, prefix, Some(heads)));
         let mut connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.keep_alive().max(limits.header_timeout))
+            // Its timer is one number for heads and for the time between requests, and is set anew for every request.
+            .header_read_timeout(None)
             .max_header_size(MAX_HEAD as usize)
             .max_buf_size(if self.peer.tls { TLS_BUFFER } else { PLAIN_BUFFER })
             .half_close(false)
             .serve_connection(io, self.dispatch(Protocol::Http1, service));
-        let mut draining = false;
-        let result = loop {
-            tokio::select! {
-                biased;
-                () = self.shared.abort.cancelled() => return Ok(()),
-                result = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break result,
-                () = self.shared.drain.cancelled(), if !draining => {
-                    if self.activity.begun() == 0 {
-                        return Ok(());
-                    }
-                    draining = true;
-                    std::pin::Pin::new(&mut connection).graceful_shutdown();
+        let serve = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx));
+        let drained = tokio::select! {
+            biased;
+            result = serve => Some(result),
+            () = self.shared.drain.cancelled() => None,
+        };
+        let result = match drained {
+            Some(result) => result,
+            None if self.activity.begun() == 0 => return Ok(()),
+            None => {
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                // Nothing is aborted that was not to be drained before.
+                tokio::select! {
+                    biased;
+                    () = self.shared.abort.cancelled() => return Ok(()),
+                    result = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => result,
                 }
             }
         };
@@ -209,6 +213,7 @@ impl Connection {
     {
         let idle_timeout = self.shared.limits.idle_timeout;
         let keep_alive = self.shared.limits.keep_alive();
+        self.activity.time();
         let io = TokioIo::new(Entry::new(io, prefix, None));
         let executor = Streams { tracker: self.shared.streams.clone(), abort: self.shared.abort.clone() };
         let connection = http2::Builder::new(executor)

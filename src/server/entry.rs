@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -50,10 +50,7 @@ pub(crate) async fn sniff<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<Option
     }
 }
 
-/// Replays a [`Prefix`], then reads on; and cuts a peer that does not finish the head of a request.
-///
-/// hyper's own `header_read_timeout` cannot tell a connection that waits for its next request from a head that trickles in: it
-/// is one number for both. So that one is the longer, and this is the stricter.
+/// Replays a [`Prefix`], then reads on; and cuts a peer that does not finish the head of a request, or does not begin one.
 #[derive(Debug)]
 pub(crate) struct Entry<T> {
     io: T,
@@ -61,45 +58,67 @@ pub(crate) struct Entry<T> {
     heads: Option<Heads>,
 }
 
-/// The time limit on heads, for HTTP/1: there, what arrives while no request is running belongs to a head.
+/// The time limits on heads, for HTTP/1: there, what arrives while no request is running belongs to a head.
 #[derive(Debug)]
 pub(crate) struct Heads {
     activity: Arc<Activity>,
     timeout: Duration,
-    /// How many requests had begun when `deadline` was set.
+    keep_alive: Duration,
+    /// How many requests had begun when `awaited` was set.
     begun: usize,
-    deadline: Option<Instant>,
+    /// What is waited for, and until when; nothing while a request is running.
+    awaited: Option<(Instant, Awaited)>,
+    /// Never later than the end of what is awaited, but perhaps earlier: to set it anew for every request would cost more than to
+    /// look at the clock when it rings.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    FirstByte,
+    WholeHead,
+}
+
 impl Heads {
-    /// The first head ends before `first`, later ones within `timeout` from their first byte.
-    pub(crate) fn new(activity: Arc<Activity>, first: Instant, timeout: Duration) -> Self {
-        Self { begun: activity.begun(), activity, timeout, deadline: Some(first), timer: None }
+    /// The first head ends before `first`, later ones begin within `keep_alive` and end within `timeout` from their first byte.
+    pub(crate) fn new(activity: Arc<Activity>, first: Instant, timeout: Duration, keep_alive: Duration) -> Self {
+        let awaited = Some((first, Awaited::WholeHead));
+        Self { begun: activity.begun(), activity, timeout, keep_alive, awaited, timer: None }
     }
 
     fn arrived(&mut self) {
         self.forget_complete();
-        if self.deadline.is_none() && !self.activity.is_running() {
-            self.deadline = Some(Instant::now() + self.timeout);
+        if !self.activity.is_running() && !matches!(self.awaited, Some((_, Awaited::WholeHead))) {
+            self.awaited = Some((Instant::now() + self.timeout, Awaited::WholeHead));
         }
     }
 
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// What did not come in time, once that is so.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Awaited> {
         self.forget_complete();
-        let Some(deadline) = self.deadline else { return Poll::Pending };
+        if self.activity.is_running() {
+            return Poll::Pending;
+        }
+        let keep_alive = self.keep_alive;
+        let (deadline, awaited) = *self.awaited.get_or_insert_with(|| (Instant::now() + keep_alive, Awaited::FirstByte));
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if timer.deadline() != deadline {
+        if timer.deadline() > deadline {
             timer.as_mut().reset(deadline);
         }
-        timer.as_mut().poll(cx)
+        while timer.as_mut().poll(cx).is_ready() {
+            if timer.deadline() >= deadline {
+                return Poll::Ready(awaited);
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
     }
 
     fn forget_complete(&mut self) {
         let begun = self.activity.begun();
         if begun != self.begun {
             self.begun = begun;
-            self.deadline = None;
+            self.awaited = None;
         }
     }
 }
@@ -125,11 +144,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Entry<T> {
         let Some(heads) = &mut this.heads else { return poll };
         match &poll {
             Poll::Ready(Ok(())) if buffer.filled().len() > before => heads.arrived(),
-            Poll::Pending if heads.poll_late(cx).is_ready() => {
-                let message = format!("the head of the request was not complete within {:?}", heads.timeout);
+            Poll::Pending => {
+                let message = match ready!(heads.poll_late(cx)) {
+                    Awaited::WholeHead => format!("the head of the request was not complete within {:?}", heads.timeout),
+                    Awaited::FirstByte => format!("no further request within {:?}", heads.keep_alive),
+                };
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
             }
-            _ => {}
+            Poll::Ready(_) => {}
         }
         poll
     }

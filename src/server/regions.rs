@@ -27,6 +27,7 @@ struct Region {
     addresses: Range<usize>,
     offset: u64,
     file: Arc<File>,
+    whole: bool,
 }
 
 /// A part of a file that its connection can send, for as long as this or a slice of it lives.
@@ -39,18 +40,20 @@ pub(crate) struct Window {
 pub(crate) struct Place {
     pub(crate) file: Arc<File>,
     pub(crate) offset: u64,
+    /// Bytes from here to the end of what was opened, if they are all there already and so follow at once.
+    pub(crate) rest: Option<u64>,
 }
 
 impl Regions {
-    /// Lets the connection send `range` of the file. Whatever speaks against that (too many files, a file system that cannot map)
-    /// is no reason to fail: the file can still be read.
-    pub(crate) fn open(self: &Arc<Self>, file: &Arc<File>, range: Range<u64>) -> Option<Arc<Window>> {
+    /// Lets the connection send `range` of the file, which is `whole` if all of it is there already. Whatever speaks against that
+    /// (too many files, a file system that cannot map) is no reason to fail: the file can still be read.
+    pub(crate) fn open(self: &Arc<Self>, file: &Arc<File>, range: Range<u64>, whole: bool) -> Option<Arc<Window>> {
         if range.is_empty() || self.count.load(Ordering::Relaxed) >= MOST {
             return None;
         }
         let offset = range.start;
         let pages = Pages::map(file, range).inspect_err(|error| tracing::debug!(%error, "a file could not be mapped")).ok()?;
-        let region = Region { addresses: pages.addresses(), offset, file: Arc::clone(file) };
+        let region = Region { addresses: pages.addresses(), offset, file: Arc::clone(file), whole };
         self.change(|list| list.push(region));
         Some(Arc::new(Window { pages, regions: Arc::clone(self) }))
     }
@@ -64,7 +67,8 @@ impl Regions {
         let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         let region = list.iter().find(|region| region.addresses.contains(&address))?;
         let distance = u64::try_from(address - region.addresses.start).ok()?;
-        Some(Place { file: Arc::clone(&region.file), offset: region.offset + distance })
+        let rest = u64::try_from(region.addresses.end - address).ok().filter(|_| region.whole);
+        Some(Place { file: Arc::clone(&region.file), offset: region.offset + distance, rest })
     }
 
     /// How many of the slices come before the first that is a part of a file.

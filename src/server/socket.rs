@@ -16,6 +16,10 @@ use crate::activity::Activity;
 use crate::regions::Regions;
 use crate::wire::Wire;
 
+/// What is shorter than this is sent after the other tasks that are ready now have had their turn. Under load the answers to many
+/// requests then leave one after the other, and peers that wait for them are woken once and not for each of them.
+const SHORT: usize = 16 * 1024;
+
 /// The lowest layer, below TLS, so that what it sees is what the peer really took.
 pub(crate) struct Socket {
     wire: Wire,
@@ -24,6 +28,8 @@ pub(crate) struct Socket {
     /// Made when the peer stalls for the first time, then reused.
     timer: Option<Pin<Box<Sleep>>>,
     stalled: bool,
+    /// What is to be written now was put off once.
+    put_off: bool,
 }
 
 /// What a socket tells, and is told.
@@ -42,7 +48,7 @@ impl Socket {
             tracing::debug!(%error, "TCP_NODELAY was refused");
         }
         let wire = Wire::new(stream, regions, watch.metrics.clone());
-        Self { wire, watch, idle_timeout, timer: None, stalled: false }
+        Self { wire, watch, idle_timeout, timer: None, stalled: false, put_off: false }
     }
 
     /// Turns a write that waits too long into an error. The timer runs only while a write waits.
@@ -89,6 +95,12 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if !self.put_off && slices.iter().map(|slice| slice.len()).sum::<usize>() <= SHORT {
+            self.put_off = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.put_off = false;
         let poll = self.wire.poll_write(cx, slices);
         self.guard(cx, poll)
     }

@@ -17,6 +17,9 @@ use crate::regions::{Place, Regions};
 /// What is copied at a time where the kernel cannot send a file itself.
 const COPY: usize = 64 * 1024;
 
+/// Pieces that are shorter than this together are copied into one.
+const JOINED: usize = 2 * 1024;
+
 /// A connection that knows slices of files when it sees them.
 pub(crate) struct Wire {
     pub(crate) stream: TcpStream,
@@ -24,23 +27,67 @@ pub(crate) struct Wire {
     metrics: Metrics,
     /// Made for the first file that the kernel cannot send.
     scratch: Option<Vec<u8>>,
+    /// The kernel keeps a segment back that is not full, because what fills it follows at once.
+    corked: bool,
 }
 
 impl Wire {
     pub(crate) fn new(stream: TcpStream, regions: Arc<Regions>, metrics: Metrics) -> Self {
-        Self { stream, regions, metrics, scratch: None }
+        Self { stream, regions, metrics, scratch: None, corked: false }
     }
 
     /// Writes something of the slices. A part of a file that is not there any more is an error of the kind `UnexpectedEof`.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self.regions.before_first(slices) {
-            memory if memory == slices.len() => Pin::new(&mut self.stream).poll_write_vectored(cx, slices),
+            memory if memory == slices.len() => self.poll_send(cx, slices),
             0 => match self.regions.find(&slices[0]) {
-                Some(place) => self.poll_send_file(cx, &place, slices[0].len()),
+                Some(place) => self.poll_send_slice(cx, &place, slices[0].len()),
                 None => Poll::Ready(Err(io::Error::other("a file was taken from its connection"))),
             },
             // The file follows at once: its first bytes go into the same segment.
             memory => self.poll_send_more(cx, &slices[..memory]),
+        }
+    }
+
+    /// Most answers are a head and a small body: as one piece they take a cheaper way through the kernel than as a list of pieces.
+    fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut self.stream);
+        let [first, others @ ..] = slices else { return Poll::Ready(Ok(0)) };
+        if others.is_empty() {
+            return stream.poll_write(cx, first);
+        }
+        let length: usize = slices.iter().map(|slice| slice.len()).sum();
+        if length > JOINED {
+            return stream.poll_write_vectored(cx, slices);
+        }
+        let mut joined = [0; JOINED];
+        let mut end = 0;
+        for slice in slices {
+            joined[end..end + slice.len()].copy_from_slice(slice);
+            end += slice.len();
+        }
+        stream.poll_write(cx, &joined[..end])
+    }
+
+    fn poll_send_slice(&mut self, cx: &mut Context<'_>, place: &Place, length: usize) -> Poll<io::Result<usize>> {
+        if place.rest.is_some_and(|rest| rest > length as u64) {
+            self.cork(true);
+        }
+        let sent = ready!(self.poll_send_file(cx, place, length))?;
+        if place.rest == Some(sent as u64) {
+            self.cork(false);
+        }
+        Poll::Ready(Ok(sent))
+    }
+
+    /// A file is sent in slices that do not end where segments do. Without this each of them would end with a short one, which costs
+    /// as much as a full one.
+    fn cork(&mut self, corked: bool) {
+        if self.corked != corked {
+            self.corked = corked;
+            if let Err(error) = set_cork(&self.stream, corked) {
+                tracing::debug!(%error, "TCP_CORK was refused");
+            }
         }
     }
 
@@ -84,6 +131,16 @@ impl Wire {
 const MORE: SendFlags = SendFlags::MORE;
 #[cfg(not(target_os = "linux"))]
 const MORE: SendFlags = SendFlags::empty();
+
+#[cfg(target_os = "linux")]
+fn set_cork(stream: &TcpStream, corked: bool) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_tcp_cork(stream, corked)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_cork(_stream: &TcpStream, _corked: bool) -> io::Result<()> {
+    Ok(())
+}
 
 /// Has the kernel send from its page cache.
 #[cfg(target_os = "linux")]
@@ -164,7 +221,7 @@ mod tests {
         let (file, content) = file();
         let (mut wire, mut peer) = wire().await;
         wire.scratch = copied.then(|| vec![0; COPY]);
-        let window = wire.regions.open(&file, 5..LENGTH).unwrap();
+        let window = wire.regions.open(&file, 5..LENGTH, true).unwrap();
         let parts = vec![
             Bytes::from_static(b"head"),
             window.slice(5..200_000).unwrap(),
@@ -201,7 +258,7 @@ mod tests {
             let (file, _) = file();
             let (mut wire, _peer) = wire().await;
             wire.scratch = copied.then(|| vec![0; COPY]);
-            let window = wire.regions.open(&file, 0..LENGTH).unwrap();
+            let window = wire.regions.open(&file, 0..LENGTH, true).unwrap();
             let slice = window.slice(10..LENGTH).unwrap();
             file.set_len(10).unwrap();
             let error = write(wire, vec![slice]).await.unwrap_err();

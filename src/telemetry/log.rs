@@ -1,6 +1,7 @@
 //! Logs: one subscriber per process, to standard error.
 
 mod behind;
+mod json;
 
 use std::io::{self, IsTerminal};
 
@@ -10,6 +11,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use self::behind::Behind;
+use self::json::Json;
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,8 +72,7 @@ where
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match format {
         Format::Text => Box::new(builder.with_ansi(colour).finish()),
-        // The innermost span is enough to find the rest by its request id; a list of spans would not be flat.
-        Format::Json => Box::new(builder.json().flatten_event(true).with_current_span(true).with_span_list(false).finish()),
+        Format::Json => Box::new(builder.event_format(Json).finish()),
     }
 }
 
@@ -107,6 +108,28 @@ mod tests {
         });
         let bytes = buffer.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn every_kind_of_value_is_one_of_json() {
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let subscriber = subscriber(Format::Json, EnvFilter::new("info"), false, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            let error: &dyn std::error::Error = &io::Error::other("a \"quoted\" cause");
+            let none: Option<&str> = None;
+            tracing::warn!(yes = true, less = -7, part = 0.5, none, nan = f64::NAN, error, shown = %"a\nb", seen = ?"c", "it's\t{}", 1);
+        });
+        let bytes = buffer.0.lock().unwrap().clone();
+        let text = str::from_utf8(&bytes).unwrap();
+        assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+        let mut line: serde_json::Value = serde_json::from_str(text).unwrap();
+        line.as_object_mut().unwrap().remove("timestamp");
+        let expected = serde_json::json!({
+            "level": "WARN", "message": "it's\t1", "yes": true, "less": -7, "part": 0.5, "nan": null, "error": "a \"quoted\" cause",
+            "shown": "a\nb", "seen": "\"c\"", "target": "roadstead_telemetry::log::tests",
+        });
+        assert_eq!(line, expected);
     }
 
     #[test]

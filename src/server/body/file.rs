@@ -105,8 +105,9 @@ impl FileBody {
     /// A file that is too short is better read: that gives its bytes, and then says what is wrong.
     fn lender(&self, regions: &Arc<Regions>) -> Option<Lender> {
         let end = self.end?;
-        let whole = self.growth.is_some() || self.file.metadata().is_ok_and(|metadata| metadata.len() >= end);
-        whole.then(|| Lender::new(regions, &self.file, self.offset..end)).flatten()
+        let whole = self.growth.is_none();
+        let will_be = !whole || self.file.metadata().is_ok_and(|metadata| metadata.len() >= end);
+        will_be.then(|| Lender::new(regions, &self.file, self.offset..end, whole)).flatten()
     }
 }
 

@@ -34,12 +34,12 @@ pub(super) struct Lender {
 }
 
 impl Lender {
-    /// `None` if the range is better read.
-    pub(super) fn new(regions: &Arc<Regions>, file: &Arc<File>, range: Range<u64>) -> Option<Self> {
+    /// `None` if the range is better read. It is `whole` if all of it is in the file already.
+    pub(super) fn new(regions: &Arc<Regions>, file: &Arc<File>, range: Range<u64>, whole: bool) -> Option<Self> {
         if range.end.saturating_sub(range.start) <= SHORTEST {
             return None;
         }
-        Some(Self { window: regions.open(file, range)?, warming: None })
+        Some(Self { window: regions.open(file, range, whole)?, warming: None })
     }
 
     /// Bytes from `offset`, at most `available`. `None` if it cannot be known whether sending them would wait.
@@ -156,7 +156,7 @@ mod tests {
         let file = file();
         let regions = Arc::new(Regions::default());
         let (mut offset, end) = (9, 3 * SLICE - 1);
-        let mut lender = Lender::new(&regions, &file, offset..end).unwrap();
+        let mut lender = Lender::new(&regions, &file, offset..end, true).unwrap();
         let mut kept = Vec::new();
         while offset < end {
             let slice = std::future::poll_fn(|cx| lender.poll_slice(cx, &file, offset, end - offset)).await;
@@ -181,7 +181,7 @@ mod tests {
     async fn a_file_that_is_cut_off_before_it_was_brought_in_is_an_error() {
         let file = file();
         let regions = Arc::new(Regions::default());
-        let mut lender = Lender::new(&regions, &file, 0..3 * SLICE).unwrap();
+        let mut lender = Lender::new(&regions, &file, 0..3 * SLICE, true).unwrap();
         file.set_len(SLICE).unwrap();
         let error = bring_in(&file, &(SLICE..2 * SLICE)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
@@ -193,10 +193,11 @@ mod tests {
     fn what_is_short_is_not_worth_it_and_a_connection_has_few_files() {
         let file = file();
         let regions = Arc::new(Regions::default());
-        assert!(Lender::new(&regions, &file, 0..SHORTEST).is_none());
-        let lenders: Vec<_> = std::iter::repeat_with(|| Lender::new(&regions, &file, 0..SLICE)).take(100).flatten().collect();
+        assert!(Lender::new(&regions, &file, 0..SHORTEST, true).is_none());
+        let lenders: Vec<_> =
+            std::iter::repeat_with(|| Lender::new(&regions, &file, 0..SLICE, true)).take(100).flatten().collect();
         assert!((1..100).contains(&lenders.len()));
         drop(lenders);
-        assert!(Lender::new(&regions, &file, 0..SLICE).is_some());
+        assert!(Lender::new(&regions, &file, 0..SLICE, true).is_some());
     }
 }

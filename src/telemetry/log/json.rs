@@ -1,0 +1,222 @@
+//! One JSON object per event, written straight into its line: a busy server logs each of its requests, and a map of values that is
+//! built only to be written costs more than answering some of them.
+
+use std::cell::RefCell;
+use std::fmt::{self, Debug, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// The event's fields at the top level, between `timestamp`, `level` and `target`. Spans are not told: nothing here has any.
+pub(super) struct Json;
+
+/// What each thread writes its lines in.
+#[derive(Default)]
+struct Scratch {
+    line: String,
+    /// The second whose date stands in `date`, since 1970.
+    second: u64,
+    /// `2026-11-22T05:38:17`.
+    date: String,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl<S, N> FormatEvent<S, N> for Json
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "when a line was logged is no business of the server's clock, which tests stop"
+        )]
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.line.clear();
+            scratch.write(now, event)?;
+            writer.write_str(&scratch.line)
+        })
+    }
+}
+
+impl Scratch {
+    fn write(&mut self, now: Duration, event: &Event<'_>) -> fmt::Result {
+        if self.date.is_empty() || self.second != now.as_secs() {
+            self.second = now.as_secs();
+            self.date.clear();
+            write_date(&mut self.date, self.second)?;
+        }
+        let metadata = event.metadata();
+        self.line.push_str("{\"timestamp\":\"");
+        self.line.push_str(&self.date);
+        write!(self.line, ".{:06}Z\",\"level\":\"", now.subsec_micros())?;
+        self.line.push_str(metadata.level().as_str());
+        self.line.push('"');
+        let mut fields = Fields { line: &mut self.line, result: Ok(()) };
+        event.record(&mut fields);
+        fields.result?;
+        self.line.push_str(",\"target\":\"");
+        escape(&mut self.line, metadata.target());
+        self.line.push_str("\"}\n");
+        Ok(())
+    }
+}
+
+/// Date and time of day in UTC. [RFC 3339; the days are counted from the first of March, so that a leap day is the last of its year]
+fn write_date(out: &mut String, second: u64) -> fmt::Result {
+    const DAY: u64 = 86_400;
+    const FOUR_CENTURIES: u64 = 146_097;
+    // From 0000-03-01 to 1970-01-01.
+    let days = second / DAY + 719_468;
+    let (era, day) = (days / FOUR_CENTURIES, days % FOUR_CENTURIES);
+    let year = (day - day / 1460 + day / 36_524 - day / (FOUR_CENTURIES - 1)) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
+    let (hour, minute, second) = (second % DAY / 3600, second % 3600 / 60, second % 60);
+    write!(out, "{:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}", year + era * 400)
+}
+
+/// Appends each field as `,"name":value`.
+struct Fields<'l> {
+    line: &'l mut String,
+    result: fmt::Result,
+}
+
+impl Fields<'_> {
+    fn name(&mut self, field: &Field) {
+        self.line.push_str(",\"");
+        self.line.push_str(field.name().trim_start_matches("r#"));
+        self.line.push_str("\":");
+    }
+
+    fn text(&mut self, field: &Field, write: impl FnOnce(&mut Escaped<'_>) -> fmt::Result) {
+        self.name(field);
+        self.line.push('"');
+        let written = write(&mut Escaped(self.line));
+        self.line.push('"');
+        self.result = self.result.and(written);
+    }
+
+    fn plain(&mut self, field: &Field, value: impl fmt::Display) {
+        self.name(field);
+        self.result = self.result.and(write!(self.line, "{value}"));
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.text(field, |out| out.write_str(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.plain(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.plain(field, value);
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.plain(field, value);
+    }
+
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        self.plain(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.plain(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        // JSON has no word for what is no number.
+        if value.is_finite() { self.plain(field, value) } else { self.plain(field, "null") }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.text(field, |out| write!(out, "{value:?}"));
+    }
+}
+
+/// Text within a JSON string.
+struct Escaped<'l>(&'l mut String);
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        escape(self.0, text);
+        Ok(())
+    }
+}
+
+/// Appends `text` as it stands within quotes. [RFC 8259 section 7]
+fn escape(out: &mut String, text: &str) {
+    let special = |byte: &u8| *byte < 0x20 || matches!(*byte, b'"' | b'\\');
+    let mut rest = text;
+    while let Some(at) = rest.as_bytes().iter().position(|byte| special(byte)) {
+        out.push_str(&rest[..at]);
+        match rest.as_bytes()[at] {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            control => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.push_str("\\u00");
+                out.push(char::from(HEX[usize::from(control >> 4)]));
+                out.push(char::from(HEX[usize::from(control & 15)]));
+            }
+        }
+        rest = &rest[at + 1..];
+    }
+    out.push_str(rest);
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use tracing_subscriber::fmt::time::FormatTime;
+
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let date = |second| {
+            let mut out = String::new();
+            write_date(&mut out, second).unwrap();
+            out
+        };
+        assert_eq!(date(0), "1970-01-01T00:00:00");
+        assert_eq!(date(951_782_399), "2000-02-28T23:59:59");
+        assert_eq!(date(951_782_400), "2000-02-29T00:00:00");
+        assert_eq!(date(4_107_542_400), "2100-03-01T00:00:00");
+        assert_eq!(date(1_798_761_599), "2026-12-31T23:59:59");
+        // The same as of another hand.
+        let mut other = String::new();
+        tracing_subscriber::fmt::time::SystemTime.format_time(&mut Writer::new(&mut other)).unwrap();
+        #[expect(clippy::disallowed_methods, reason = "compared with the machine's own date")]
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        assert!(other.starts_with(&date(now)) || other.starts_with(&date(now - 1)), "{other}");
+    }
+
+    #[test]
+    fn any_text_is_read_back_as_it_was() {
+        let every: String = (0..0x100_u32).filter_map(char::from_u32).collect();
+        for text in ["", "plain", "\"", "a\\b\n", "é\u{2028}\u{1f6a2}", "\u{0}\u{1f}\u{7f}", &every] {
+            let mut out = "\"".to_owned();
+            escape(&mut out, text);
+            out.push('"');
+            assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
+        }
+    }
+}
