@@ -20,6 +20,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
 
+    /// Keeps room for bytes that will be written, if the file system can do that. What it says of it is not asked: the write tells.
+    fn reserve(&self, _file: &File, _offset: u64, _length: u64) {}
+
     /// Cuts a file, or makes it longer by zeros.
     fn set_length(&self, file: &File, length: u64) -> io::Result<()>;
 
@@ -46,7 +49,47 @@ pub trait Disk: fmt::Debug + Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LocalDisk;
 
+/// Room ahead of a file that grows. The file system then finds a place for many bytes at once and not for each page, and in one
+/// piece; what is left over at the end is given back.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    end: u64,
+}
+
+impl Room {
+    /// A file that stays below this gets none. It is also the smallest piece.
+    const FIRST: u64 = 1024 * 1024;
+    /// The largest piece. As much again as there is, up to this: nobody knows how long the file will be.
+    const LARGEST: u64 = 64 * 1024 * 1024;
+
+    /// Makes room for bytes that are written from `offset` to `end`, and some more.
+    pub(crate) fn make(&mut self, disk: &dyn Disk, file: &File, offset: u64, end: u64) {
+        if end <= self.end || end < Self::FIRST {
+            return;
+        }
+        let length = end.min(Self::LARGEST).max(end - offset);
+        disk.reserve(file, offset, length);
+        self.end = offset + length;
+    }
+
+    /// Gives back what a file of this `size` does not need.
+    pub(crate) fn trim(&mut self, disk: &dyn Disk, file: &File, size: u64) -> io::Result<()> {
+        if self.end > size {
+            disk.set_length(file, size)?;
+            self.end = size;
+        }
+        Ok(())
+    }
+}
+
 impl Disk for LocalDisk {
+    #[cfg(target_os = "linux")]
+    fn reserve(&self, file: &File, offset: u64, length: u64) {
+        if let Err(error) = rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, offset, length) {
+            tracing::trace!(%error, "no room is kept ahead");
+        }
+    }
+
     fn create(&self, path: &Path) -> io::Result<File> {
         File::options().read(true).write(true).create_new(true).open(path)
     }

@@ -18,6 +18,7 @@ use oci::{Digest, HashState, Hasher, RepositoryName};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::disk::Room;
 use crate::error::Error;
 use crate::folder::Folder;
 use crate::gathered::Gathered;
@@ -55,7 +56,7 @@ pub(crate) struct State {
 }
 
 pub(crate) enum Data {
-    File { folder: Folder, file: Option<Arc<File>> },
+    File { folder: Folder, file: Option<Arc<File>>, room: Room },
     Parts(Box<InParts>),
 }
 
@@ -146,7 +147,7 @@ impl Live {
 impl State {
     pub(crate) fn new(store: &Store, hasher: Hasher) -> Self {
         let data = match &store.backend.folder {
-            Some(folder) => Data::File { folder: folder.clone(), file: None },
+            Some(folder) => Data::File { folder: folder.clone(), file: None, room: Room::default() },
             None => Data::Parts(Box::default()),
         };
         Self { size: 0, hasher, data, ended: false }
@@ -155,8 +156,9 @@ impl State {
     /// Takes in more bytes. In a folder nothing waits between the write and the hash, so that a request that is dropped anywhere
     /// leaves both at the same place.
     pub(crate) async fn append(&mut self, store: &Store, id: Uuid, mut bytes: &[u8]) -> Result<(), Error> {
-        if let Data::File { folder, file } = &mut self.data {
+        if let Data::File { folder, file, room } = &mut self.data {
             let file = open_data(folder, file, id, self.size)?;
+            room.make(folder.disk(), &file, self.size, self.size + bytes.len() as u64);
             // At the offset where the hash is: what a failed write left there is written over.
             folder.disk().write_at(&file, bytes, self.size).map_err(Error::file("writing an upload"))?;
             self.hasher.update(bytes);
@@ -206,7 +208,7 @@ impl State {
                     return Ok(None);
                 }
             }
-            Data::File { folder, file } => {
+            Data::File { folder, file, .. } => {
                 let opened = match open_data(folder, file, id, record.size) {
                     Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
                     opened => opened?,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use oci::{Algorithm, Digest, Hasher};
 
 use crate::blobs::{self, Owner};
-use crate::disk::{Disk, LocalDisk};
+use crate::disk::{Disk, LocalDisk, Room};
 use crate::error::Error;
 use crate::folder::Folder;
 use crate::store::Store;
@@ -19,6 +19,7 @@ pub struct Spool {
     path: Option<TemporaryPath>,
     hasher: Hasher,
     written: u64,
+    room: Room,
 }
 
 /// Why a spool did not become a blob.
@@ -65,7 +66,7 @@ impl Spool {
             }
             None => (tempfile::tempfile().map_err(what)?, None),
         };
-        Ok(Self { store, file: Arc::new(file), path, hasher: Hasher::new(algorithm), written: 0 })
+        Ok(Self { store, file: Arc::new(file), path, hasher: Hasher::new(algorithm), written: 0, room: Room::default() })
     }
 
     /// Takes in more bytes: [`Spool::append`], then [`Spool::hash`].
@@ -83,6 +84,7 @@ impl Spool {
             Some(path) => path.folder.disk(),
             None => &LocalDisk,
         };
+        self.room.make(disk, &self.file, self.written, self.written + bytes.len() as u64);
         let written = disk.write_at(&self.file, bytes, self.written).map_err(Error::file("writing a temporary file"));
         self.store.noted(written)?;
         self.written += bytes.len() as u64;
@@ -115,8 +117,12 @@ impl Spool {
     /// Verifies the bytes and makes them the blob `digest` of a repository, durably. The spool was made for the digest's algorithm.
     ///
     /// Must run to its end: on a task that no client can cancel.
-    pub async fn keep(self, digest: &Digest, owner: Owner<'_>) -> Result<(), KeepError> {
+    pub async fn keep(mut self, digest: &Digest, owner: Owner<'_>) -> Result<(), KeepError> {
         self.verify(digest).map_err(|actual| KeepError::Digest { actual })?;
+        if let Some(path) = &self.path {
+            let trimmed = self.room.trim(path.folder.disk(), &self.file, self.written);
+            self.store.noted(trimmed.map_err(Error::file("finishing a temporary file")))?;
+        }
         let path = self.path.as_ref().map(|path| path.path.clone());
         let content = blobs::file(digest, path, self.file, self.written);
         Ok(self.store.keep_blob(digest, Some(content), owner).await?)

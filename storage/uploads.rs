@@ -229,7 +229,7 @@ impl Store {
         let record = Live::record(repository, state, touched);
         match &mut state.data {
             Data::Parts(data) => data.save(self, id.0, record).await,
-            Data::File { folder, file } => {
+            Data::File { folder, file, .. } => {
                 // An idle session holds no descriptor.
                 *file = None;
                 let key = keys::session(id.0);
@@ -284,7 +284,7 @@ impl Upload {
     pub async fn roll_back(&mut self) -> Result<(), Error> {
         let (size, hasher) = self.mark.clone();
         match &mut self.state.data {
-            Data::File { folder, file } => {
+            Data::File { folder, file, .. } => {
                 if let Some(file) = file {
                     folder.disk().set_length(file, size).map_err(Error::file("rolling an upload back"))?;
                 }
@@ -356,7 +356,7 @@ impl Upload {
     async fn keep_file(&mut self, digest: &Digest, owner: Owner<'_>) -> Result<(), FinishError> {
         let size = self.state.size;
         let hasher = self.state.hasher.clone();
-        let Data::File { folder, file } = &mut self.state.data else { return Ok(()) };
+        let Data::File { folder, file, room } = &mut self.state.data else { return Ok(()) };
         let path = folder.path(&keys::upload_data(self.id.0));
         let opened = open_data(folder, file, self.id.0, size)?;
         // From here on the file may be a blob, which no session writes to.
@@ -376,6 +376,7 @@ impl Upload {
         if file.metadata().map_err(Error::file("finishing an upload"))?.len() != size {
             folder.disk().set_length(&file, size).map_err(Error::file("finishing an upload"))?;
         }
+        room.trim(folder.disk(), &file, size).map_err(Error::file("finishing an upload"))?;
         Ok(self.store.keep_blob(digest, Some(blobs::file(digest, Some(path), file, size)), owner).await?)
     }
 

@@ -22,6 +22,7 @@ use tower::Service;
 
 use crate::Peer;
 use crate::activity::Activity;
+use crate::again::Again;
 use crate::body::Body;
 use crate::dispatch::Dispatch;
 use crate::entry::{Entry, Heads, Prefix, Protocol, sniff};
@@ -70,6 +71,7 @@ struct Connection {
     peer: Peer,
     activity: Arc<Activity>,
     regions: Arc<Regions>,
+    again: Again,
     /// Until here the peer must have shown what it wants.
     deadline: Instant,
 }
@@ -84,11 +86,17 @@ where
     let regions = Arc::new(Regions::default());
     let deadline = Instant::now() + shared.limits.header_timeout;
     let idle_timeout = shared.limits.idle_timeout;
-    let watch = Watch { activity: Arc::clone(&activity), abort: shared.abort.clone(), metrics: shared.metrics.clone() };
+    let again = Again::new();
+    let watch = Watch {
+        activity: Arc::clone(&activity),
+        yields: again.yields(),
+        abort: shared.abort.clone(),
+        metrics: shared.metrics.clone(),
+    };
     let socket = Socket::new(stream, watch, Arc::clone(&regions), idle_timeout);
     let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
     let peer = Peer { addr, tls: shared.tls.is_some() };
-    let ended = Connection { shared, peer, activity, regions, deadline }.open(socket, service).await;
+    let ended = Connection { shared, peer, activity, regions, again, deadline }.open(socket, service).await;
     if let Err(error) = ended {
         tracing::debug!(peer = %addr, error = &*error as &dyn Error, "a connection ended");
     }
@@ -177,7 +185,7 @@ impl Connection {
             .max_buf_size(if self.peer.tls { TLS_BUFFER } else { PLAIN_BUFFER })
             .half_close(false)
             .serve_connection(io, self.dispatch(Protocol::Http1, service));
-        let serve = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx));
+        let serve = std::future::poll_fn(|cx| self.again.poll(cx, |cx| connection.poll_without_shutdown(cx)));
         let drained = tokio::select! {
             biased;
             result = serve => Some(result),
@@ -192,7 +200,7 @@ impl Connection {
                 tokio::select! {
                     biased;
                     () = self.shared.abort.cancelled() => return Ok(()),
-                    result = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => result,
+                    result = std::future::poll_fn(|cx| self.again.poll(cx, |cx| connection.poll_without_shutdown(cx))) => result,
                 }
             }
         };
@@ -234,7 +242,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 () = self.shared.abort.cancelled() => return Ok(()),
-                result = connection.as_mut() => return Ok(result?),
+                result = std::future::poll_fn(|cx| self.again.poll(cx, |cx| connection.as_mut().poll(cx))) => return Ok(result?),
                 () = self.shared.drain.cancelled(), if !draining => {
                     draining = true;
                     connection.as_mut().graceful_shutdown();

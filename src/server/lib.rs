@@ -5,6 +5,7 @@
 //! so that no client takes a part for the whole.
 
 mod activity;
+mod again;
 mod bind;
 mod body;
 mod connection;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::activity::Activity;
+use crate::again::Yields;
 use crate::regions::Regions;
 use crate::wire::Wire;
 
@@ -35,6 +36,7 @@ pub(crate) struct Socket {
 /// What a socket tells, and is told.
 pub(crate) struct Watch {
     pub(crate) activity: Arc<Activity>,
+    pub(crate) yields: Yields,
     /// Once it is cancelled the connection is reset when it is dropped.
     pub(crate) abort: CancellationToken,
     pub(crate) metrics: Metrics,
@@ -97,7 +99,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         if !self.put_off && slices.iter().map(|slice| slice.len()).sum::<usize>() <= SHORT {
             self.put_off = true;
-            cx.waker().wake_by_ref();
+            self.watch.yields.put_off(cx);
             return Poll::Pending;
         }
         self.put_off = false;
