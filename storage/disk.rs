@@ -32,6 +32,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Returns once the entries of the directory are on disk.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
 
+    /// Returns once everything that was written to the file system of `root` before is on disk: bytes, names and directories.
+    fn sync_all(&self, root: &Path) -> io::Result<()>;
+
     /// Gives a file or directory another name, in place of what has that name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
@@ -113,6 +116,17 @@ impl Disk for LocalDisk {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sync_all(&self, root: &Path) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(File::open(root)?)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn sync_all(&self, _root: &Path) -> io::Result<()> {
+        rustix::fs::sync();
+        Ok(())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -117,7 +117,7 @@ async fn probe(backend: &Backend) -> Result<(), Error> {
     if let Some(folder) = backend.folder.clone() {
         let work = tokio::task::spawn_blocking(move || {
             // Dropped, it is removed.
-            folder.stage(&vec![0; PROBE_BYTES].into()).map(drop)
+            folder.stage_synced(&vec![0; PROBE_BYTES]).map(drop)
         });
         return work.await.map_err(io::Error::other).and_then(|staged| staged).map_err(Error::file("trying the folder"));
     }

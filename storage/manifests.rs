@@ -93,7 +93,7 @@ impl Store {
     pub async fn put_manifest(&self, name: &RepositoryName, put: ManifestPut<'_>) -> Result<(), Error> {
         let ManifestPut { digest, bytes, record, tags, cached_from, at } = put;
         let key = keys::manifest(name, digest);
-        let mut first = vec![Write::Keep(keys::blob(digest), bytes)];
+        let mut first = vec![Write::Blob(keys::blob(digest), bytes)];
         if let Some(subject) = &record.subject {
             first.push(Write::Mark(keys::referrer(name, subject, digest)));
         }

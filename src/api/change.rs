@@ -58,9 +58,10 @@ mod tests {
     #[tokio::test]
     async fn a_change_is_made_where_it_is_waited_for() {
         let tasks = TaskTracker::new();
-        let here = tokio::task::id();
         let change = ToTheEnd::new(async { tokio::task::id() }, tasks.clone());
-        assert_eq!((change.await, tasks.len()), (here, 0));
+        let asked = tokio::spawn(async { (change.await, tokio::task::id()) });
+        let (there, here) = asked.await.unwrap();
+        assert_eq!((there, tasks.len()), (here, 0));
     }
 
     #[tokio::test]

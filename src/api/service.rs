@@ -65,6 +65,16 @@ pub struct RequestIds {
     next: AtomicU64,
 }
 
+/// One of them. Every request has one, and hardly any needs more of it than a copy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestId([u8; 32]);
+
+impl RequestId {
+    pub(crate) fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
 impl Default for RequestIds {
     fn default() -> Self {
         let (prefix, next) = Uuid::new_v4().as_u64_pair();
@@ -74,8 +84,13 @@ impl Default for RequestIds {
 }
 
 impl RequestIds {
-    fn next(&self) -> String {
-        format!("{:016x}{:016x}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed))
+    fn next(&self) -> RequestId {
+        let number = u128::from(self.prefix) << 64 | u128::from(self.next.fetch_add(1, Ordering::Relaxed));
+        let mut digits = [0; 32];
+        for (index, digit) in digits.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[usize::try_from(number >> (124 - 4 * index) & 15).unwrap_or(0)];
+        }
+        RequestId(digits)
     }
 }
 
@@ -129,17 +144,17 @@ impl Api {
         let start = self.0.clock.monotonic();
         let request_id = self.0.ids.next();
         let (head, body) = request.into_parts();
-        let mut pending = Pending::new(self, start, &request_id, &head);
+        let mut pending = Pending::new(self, start, request_id, &head);
         let parsed = Route::parse(&head.method, head.uri.path(), head.uri.query());
         let mut response = match parsed {
             Ok(route) => {
                 pending.entry.label = route.label();
-                let answered = self.answer(route, &head.headers, body, &request_id).await;
-                answered.unwrap_or_else(|failure| error::response(&failure, &request_id))
+                let answered = self.answer(route, &head.headers, body, request_id).await;
+                answered.unwrap_or_else(|failure| error::response(&failure, request_id.as_str()))
             }
-            Err(refusal) => error::refusal(&refusal, &request_id),
+            Err(refusal) => error::refusal(&refusal, request_id.as_str()),
         };
-        respond::set(&mut response, REQUEST_ID, &request_id);
+        respond::set(&mut response, REQUEST_ID, request_id.as_str());
         if head.uri.path().starts_with("/v2") {
             response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
         }
@@ -152,7 +167,7 @@ impl Api {
         mut route: Route,
         headers: &HeaderMap,
         body: RequestBody,
-        request_id: &str,
+        request_id: RequestId,
     ) -> Result<Response<Body>, Error> {
         let mut namespace = None;
         if let Some(source) = route.source_mut() {
@@ -165,11 +180,11 @@ impl Api {
         self.0.guard.check(&route)?;
         let mut response = if route.is_change() {
             self.refuse_web_pages(headers)?;
-            let (api, headers, request_id) = (self.clone(), headers.clone(), request_id.to_owned());
-            let change = async move { api.dispatch(route, &headers, body, &request_id).await };
+            let (api, headers) = (self.clone(), headers.clone());
+            let change = async move { api.dispatch(route, &headers, body, request_id.as_str()).await };
             ToTheEnd::new(change, self.0.tasks.clone()).await?
         } else {
-            Box::pin(self.dispatch(route, headers, body, request_id)).await?
+            Box::pin(self.dispatch(route, headers, body, request_id.as_str())).await?
         };
         if let Some(namespace) = namespace {
             respond::set(&mut response, respond::NAMESPACE, namespace);
@@ -240,7 +255,7 @@ struct Pending {
 
 /// One line of the request log.
 struct Entry {
-    request_id: String,
+    request_id: RequestId,
     label: &'static str,
     method: Method,
     path: String,
@@ -254,9 +269,9 @@ struct Entry {
 const CLIENT_LEFT: u16 = 499;
 
 impl Pending {
-    fn new(api: &Api, start: Duration, request_id: &str, head: &http::request::Parts) -> Self {
+    fn new(api: &Api, start: Duration, request_id: RequestId, head: &http::request::Parts) -> Self {
         let entry = Entry {
-            request_id: request_id.to_owned(),
+            request_id,
             label: "none",
             method: head.method.clone(),
             path: cut(head.uri.path(), 512).to_owned(),
@@ -288,7 +303,7 @@ impl Entry {
         let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             target: "roadstead::requests",
-            request_id = self.request_id,
+            request_id = self.request_id.as_str(),
             route = self.label,
             method = %self.method,
             path = self.path,

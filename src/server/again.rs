@@ -4,11 +4,9 @@
 //! runtime answers that by calling another thread to help, which takes the task, its buffers and the state of its hash away to
 //! another processor, for every piece.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
-
-use futures_util::task::AtomicWaker;
 
 /// How often a future is polled before other tasks have their turn.
 const MOST: usize = 4;
@@ -24,7 +22,8 @@ struct Shared {
     /// Set while the future runs: who wakes it now is heard when it returns.
     polling: AtomicBool,
     woken: AtomicBool,
-    task: AtomicWaker,
+    /// The task that polled it first, and as a rule the only one.
+    task: OnceLock<Waker>,
     /// The future wants others to have their turn.
     yields: AtomicBool,
 }
@@ -53,7 +52,9 @@ impl Again {
     /// Polls until the future is ready, or waits for something outside of it, or has had its turn.
     pub(crate) fn poll<T>(&self, cx: &mut Context<'_>, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
         let shared = &*self.shared;
-        shared.task.register(cx.waker());
+        if !shared.task.get_or_init(|| cx.waker().clone()).will_wake(cx.waker()) {
+            return poll(cx);
+        }
         for _ in 0..MOST {
             shared.polling.store(true, Ordering::SeqCst);
             let polled = poll(&mut Context::from_waker(&self.waker));
@@ -80,7 +81,7 @@ impl Wake for Shared {
     fn wake_by_ref(self: &Arc<Self>) {
         self.woken.store(true, Ordering::SeqCst);
         if !self.polling.load(Ordering::SeqCst) {
-            self.task.wake();
+            self.task.get().into_iter().for_each(Waker::wake_by_ref);
         }
     }
 }

@@ -36,7 +36,7 @@ const MAX_HEAD: u32 = 32 * 1024;
 
 /// hyper's buffers per direction. What waits in that of a plain connection is a file's pages, which cost nothing. Under TLS it is
 /// memory, in which a stalled connection may hold three chunks of a file: more gains nothing.
-const PLAIN_BUFFER: usize = 256 * 1024;
+const PLAIN_BUFFER: usize = 512 * 1024;
 const TLS_BUFFER: usize = 192 * 1024;
 
 /// What a client may send on a stream before we have read it, and on all of its streams together.
@@ -79,8 +79,8 @@ struct Connection {
 /// Serves one connection to its end. Never panics for what a peer does; a panic of the service ends this connection only.
 pub(crate) async fn run<S>(stream: TcpStream, addr: SocketAddr, shared: Shared, service: S)
 where
-    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Unpin + Send + 'static,
+    S::Future: Unpin + Send,
 {
     let activity = Activity::new();
     let regions = Arc::new(Regions::default());
@@ -105,8 +105,8 @@ where
 impl Connection {
     async fn open<S>(self, mut socket: Socket, service: S) -> Result<(), crate::BoxError>
     where
-        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-        S::Future: Send,
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Unpin + Send + 'static,
+        S::Future: Unpin + Send,
     {
         // In a box of its own, because the state of a handshake is large and most connections have none or are past it.
         if let Some(acceptor) = self.shared.tls.clone() {
@@ -118,8 +118,8 @@ impl Connection {
 
     async fn open_tls<S>(self, acceptor: TlsAcceptor, socket: Socket, service: S) -> Result<(), crate::BoxError>
     where
-        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-        S::Future: Send,
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Unpin + Send + 'static,
+        S::Future: Unpin + Send,
     {
         let mut stream = self.before_requests(Box::pin(acceptor.accept(socket))).await?;
         let (_, session) = stream.get_ref();
@@ -145,8 +145,8 @@ impl Connection {
 
     async fn serve<S, T>(self, protocol: Protocol, io: T, prefix: Prefix, service: S) -> Result<(), crate::BoxError>
     where
-        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-        S::Future: Send,
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Unpin + Send + 'static,
+        S::Future: Unpin + Send,
         T: AsyncRead + AsyncWrite + Unpin + Send,
     {
         match protocol {
@@ -171,8 +171,8 @@ impl Connection {
 
     async fn http1<S, T>(self, io: T, prefix: Prefix, service: S) -> Result<(), crate::BoxError>
     where
-        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-        S::Future: Send,
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Unpin + Send + 'static,
+        S::Future: Unpin + Send,
         T: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let limits = &self.shared.limits;
@@ -215,8 +215,8 @@ impl Connection {
 
     async fn http2<S, T>(self, io: T, prefix: Prefix, service: S) -> Result<(), crate::BoxError>
     where
-        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-        S::Future: Send,
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Unpin + Send + 'static,
+        S::Future: Unpin + Send,
         T: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let idle_timeout = self.shared.limits.idle_timeout;

@@ -3,15 +3,16 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use telemetry::Metrics;
-use tower::{Service, ServiceExt};
+use tower::Service;
 
 use crate::Peer;
-use crate::activity::Activity;
+use crate::activity::{Activity, Ours, Running};
 use crate::body::{Body, Sent};
 use crate::entry::Protocol;
 use crate::regions::Regions;
@@ -32,29 +33,65 @@ pub(crate) struct Dispatch<S> {
 
 impl<S> hyper::service::Service<Request<Incoming>> for Dispatch<S>
 where
-    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Unpin + Send + 'static,
+    S::Future: Unpin + Send,
 {
     type Response = Response<Sent>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Sent>, Infallible>> + Send>>;
+    type Future = Answer<S>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Answer<S> {
         let running = self.activity.begin();
         let ours = self.activity.ours();
-        let activity = Arc::clone(&self.activity);
-        let metrics = self.metrics.clone();
-        let protocol = self.protocol;
-        let regions = self.regions.clone();
-        let service = S::clone(&self.service);
         let mut request =
             request.map(|incoming| RequestBody::incoming(incoming, self.idle_timeout, self.metrics.clone(), &self.activity));
         request.extensions_mut().insert(self.peer);
-        Box::pin(async move {
-            let response = service.oneshot(request).await?;
-            let response = response.map(|body| Sent::new(body, protocol, metrics, &activity, regions.as_ref()));
-            drop((ours, running));
-            Ok(response)
-        })
+        Answer {
+            step: Step::Asked(S::clone(&self.service), Some(request)),
+            protocol: self.protocol,
+            metrics: self.metrics.clone(),
+            activity: Arc::clone(&self.activity),
+            regions: self.regions.clone(),
+            held: Some((ours, running)),
+        }
+    }
+}
+
+/// A response on its way, without a box of its own.
+pub(crate) struct Answer<S: Service<Request<RequestBody>>> {
+    step: Step<S>,
+    protocol: Protocol,
+    metrics: Metrics,
+    activity: Arc<Activity>,
+    regions: Option<Arc<Regions>>,
+    /// Until there is a response.
+    held: Option<(Ours, Running)>,
+}
+
+enum Step<S: Service<Request<RequestBody>>> {
+    Asked(S, Option<Request<RequestBody>>),
+    Answering(S::Future),
+}
+
+impl<S> Future for Answer<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Unpin,
+    S::Future: Unpin,
+{
+    type Output = Result<Response<Sent>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let Step::Asked(service, request) = &mut this.step {
+            ready!(service.poll_ready(cx))?;
+            let Some(request) = request.take() else { return Poll::Pending };
+            this.step = Step::Answering(service.call(request));
+        }
+        let Step::Answering(answering) = &mut this.step else { return Poll::Pending };
+        let response = ready!(Pin::new(answering).poll(cx))?;
+        let sent = |body| Sent::new(body, this.protocol, this.metrics.clone(), &this.activity, this.regions.as_ref());
+        let response = response.map(sent);
+        this.held = None;
+        Poll::Ready(Ok(response))
     }
 }

@@ -44,8 +44,8 @@ impl Server {
     /// finished belongs into a task of its own.
     pub async fn serve<S>(self, service: S, shutdown: impl Future<Output = ()>) -> Drained
     where
-        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-        S::Future: Send,
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Unpin + Send + 'static,
+        S::Future: Unpin + Send,
     {
         let Self { listener, tls, limits, metrics, .. } = self;
         let seats = Arc::new(Semaphore::new(limits.max_connections.clamp(1, Semaphore::MAX_PERMITS)));

@@ -57,7 +57,9 @@ impl Scratch {
         let metadata = event.metadata();
         self.line.push_str("{\"timestamp\":\"");
         self.line.push_str(&self.date);
-        write!(self.line, ".{:06}Z\",\"level\":\"", now.subsec_micros())?;
+        self.line.push('.');
+        write_number(&mut self.line, u64::from(now.subsec_micros()), 6);
+        self.line.push_str("Z\",\"level\":\"");
         self.line.push_str(metadata.level().as_str());
         self.line.push('"');
         let mut fields = Fields { line: &mut self.line, result: Ok(()) };
@@ -84,6 +86,18 @@ fn write_date(out: &mut String, second: u64) -> fmt::Result {
     let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
     let (hour, minute, second) = (second % DAY / 3600, second % 3600 / 60, second % 60);
     write!(out, "{:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}", year + era * 400)
+}
+
+/// A number in at least so many digits. Most values are numbers, and the formatting of the standard library has more to think of.
+fn write_number(out: &mut String, mut number: u64, width: usize) {
+    let mut digits = [b'0'; 20];
+    let mut start = digits.len();
+    while number > 0 || start > digits.len() - width {
+        start -= 1;
+        digits[start] = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+    }
+    out.extend(digits[start..].iter().copied().map(char::from));
 }
 
 /// Appends each field as `,"name":value`.
@@ -119,7 +133,8 @@ impl Visit for Fields<'_> {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.plain(field, value);
+        self.name(field);
+        write_number(self.line, value, 1);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
@@ -135,7 +150,8 @@ impl Visit for Fields<'_> {
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.plain(field, value);
+        self.name(field);
+        self.line.push_str(if value { "true" } else { "false" });
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
@@ -207,6 +223,17 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "compared with the machine's own date")]
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         assert!(other.starts_with(&date(now)) || other.starts_with(&date(now - 1)), "{other}");
+    }
+
+    #[test]
+    fn numbers_have_all_their_digits() {
+        let number = |number, width| {
+            let mut out = String::new();
+            write_number(&mut out, number, width);
+            out
+        };
+        assert_eq!([number(0, 1), number(7, 1), number(u64::MAX, 1)], ["0", "7", "18446744073709551615"]);
+        assert_eq!([number(0, 6), number(1020, 6), number(999_999, 6)], ["000000", "001020", "999999"]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(crate) enum Step {
     SetLength { inode: u64, length: u64 },
     Sync { inode: u64 },
     SyncDirectory(PathBuf),
+    SyncAll,
     Rename { from: PathBuf, to: PathBuf },
     CreateDirectory(PathBuf),
     Remove(PathBuf),
@@ -76,6 +77,10 @@ impl Disk for Recorder {
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         // Whether it is there is the disk's to say, as it is with the real call.
         self.note(|| fs::metadata(path).map(|_| ()), |()| Some(Step::SyncDirectory(path.to_owned())))
+    }
+
+    fn sync_all(&self, _: &Path) -> io::Result<()> {
+        self.note(|| Ok(()), |()| Some(Step::SyncAll))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -201,6 +206,10 @@ impl Model {
                 let (now, synced) = self.file(*inode);
                 synced.clone_from(now);
             }
+            Step::SyncAll => self.nodes.iter_mut().for_each(|node| match node {
+                Node::File { now, synced } => synced.clone_from(now),
+                Node::Directory { now, synced } => synced.clone_from(now),
+            }),
             Step::SyncDirectory(path) if *path == self.root => self.sync_entries(0),
             Step::SyncDirectory(path) => {
                 let Some((directory, name)) = self.place(path) else { return };
@@ -332,6 +341,10 @@ impl Disk for Failing {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         self.call(|| {}, || fs::metadata(path).map(drop))
+    }
+
+    fn sync_all(&self, _: &Path) -> io::Result<()> {
+        self.call(|| {}, || Ok(()))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -63,8 +63,9 @@ async fn read_and_moved(stage: &Stage, tag: &Tag, data: &[u8]) {
         Err(Error::Corrupt { .. }) => return,
         Err(other) => panic!("{other}"),
     };
-    if let Some(before) = &before {
-        let json: serde_json::Value = serde_json::from_slice(data).unwrap();
+    // The reader passes over what it does not know without looking into it: such text need not be one that can be read.
+    let json = serde_json::from_slice::<serde_json::Value>(data);
+    if let (Some(before), Ok(json)) = (&before, json) {
         assert_eq!(json["digest"], before.digest.to_string());
         assert_eq!(json["sequence"].as_u64(), Some(before.sequence));
     }

@@ -26,7 +26,7 @@ fn file() -> Arc<File> {
 }
 
 /// Answers `/OFFSET/LENGTH` with that range of a file of [`LENGTH`] bytes.
-fn ranges() -> impl Fn(Request<RequestBody>) -> std::future::Ready<Response<Body>> + Clone + Send + 'static {
+fn ranges() -> impl Fn(Request<RequestBody>) -> std::future::Ready<Response<Body>> + Clone + Unpin + Send + 'static {
     let file = file();
     move |request| {
         let mut numbers = request.uri().path().split('/').skip(1).map(|number| number.parse().unwrap());

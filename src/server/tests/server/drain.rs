@@ -29,7 +29,7 @@ fn in_two_halves() -> (Rest, Response<Body>) {
 }
 
 /// Answers every request with [`in_two_halves`] and passes on what gives the second.
-fn halves(rests: mpsc::UnboundedSender<Rest>) -> impl Fn(Request<RequestBody>) -> Ready<Response<Body>> + Clone + Send {
+fn halves(rests: mpsc::UnboundedSender<Rest>) -> impl Fn(Request<RequestBody>) -> Ready<Response<Body>> + Clone + Unpin + Send {
     move |_request| {
         let (rest, response) = in_two_halves();
         rests.send(rest).unwrap();

@@ -33,7 +33,9 @@ fn file(content: &[u8]) -> Arc<File> {
 }
 
 /// Answers `/OFFSET/LENGTH` with that range of the file.
-fn ranges(file: &Arc<File>) -> impl Fn(Request<RequestBody>) -> std::future::Ready<Response<Body>> + Clone + Send + 'static {
+fn ranges(
+    file: &Arc<File>,
+) -> impl Fn(Request<RequestBody>) -> std::future::Ready<Response<Body>> + Clone + Unpin + Send + 'static {
     let file = Arc::clone(file);
     move |request| {
         let mut numbers = request.uri().path().split('/').skip(1).map(|number| number.parse().unwrap());

@@ -52,7 +52,7 @@ impl Growing {
     }
 
     /// Answers `/OFFSET/LENGTH`, or `/OFFSET/` where the length is not to be known.
-    fn handler(&self) -> impl Fn(Request<RequestBody>) -> std::future::Ready<Response<Body>> + Clone + Send + 'static {
+    fn handler(&self) -> impl Fn(Request<RequestBody>) -> std::future::Ready<Response<Body>> + Clone + Unpin + Send + 'static {
         let (file, state) = (Arc::clone(&self.file), self.state.subscribe());
         move |request| {
             let mut numbers = request.uri().path().split('/').skip(1).map(|number| number.parse().ok());

@@ -40,7 +40,7 @@ pub(crate) fn limits() -> Limits {
 
 pub(crate) async fn start<H, F>(limits: Limits, handler: H) -> Running
 where
-    H: Fn(Request<RequestBody>) -> F + Clone + Send + 'static,
+    H: Fn(Request<RequestBody>) -> F + Clone + Unpin + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     start_with(limits, None, handler).await
@@ -48,7 +48,7 @@ where
 
 pub(crate) async fn start_with<H, F>(limits: Limits, tls: Option<Arc<rustls::ServerConfig>>, handler: H) -> Running
 where
-    H: Fn(Request<RequestBody>) -> F + Clone + Send + 'static,
+    H: Fn(Request<RequestBody>) -> F + Clone + Unpin + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let metrics = Metrics::new();
@@ -57,7 +57,7 @@ where
     let (stop, stopped) = oneshot::channel();
     let service = tower::service_fn(move |request| {
         let answer = handler(request);
-        async move { Ok::<_, Infallible>(answer.await) }
+        Box::pin(async move { Ok::<_, Infallible>(answer.await) })
     });
     let server = tokio::spawn(async move { server.serve(service, async { drop(stopped.await) }).await });
     Running { addr, metrics, stop: Some(stop), server }
