@@ -21,6 +21,8 @@ use crate::wiring::{self, ApiNames, RegistryCache};
 
 /// How often upload sessions that nobody goes on with are looked for.
 const SWEEP: Duration = Duration::from_hours(1);
+/// How often upload sessions are looked for that are only in memory.
+const SETTLE: Duration = Duration::from_secs(1);
 /// What runs behind the requests (keeping what was fetched) gets so long at a stop.
 const BACKGROUND: Duration = Duration::from_secs(10);
 
@@ -119,12 +121,16 @@ impl App {
         let drained = tokio::select! {
             drained = server.serve(api, shutdown) => drained,
             never = sweep(&registry, clock.as_ref(), upload_lifetime) => match never {},
+            never = settle(&registry, clock.as_ref()) => match never {},
             never = tell_trouble(&registry, &readiness) => match never {},
         };
         tasks.close();
         let behind = tokio::time::timeout(BACKGROUND, tasks.wait()).await;
         if behind.is_err() {
             tracing::warn!(fills = tasks.len(), "fills that nobody waits for were given up");
+        }
+        if let Err(error) = registry.settle_uploads(true).await {
+            tracing::error!(error = %telemetry::chain(&error), "upload sessions could not be saved");
         }
         drained.finished
     }
@@ -144,6 +150,16 @@ async fn tell_trouble(registry: &Registry, readiness: &Readiness) -> Infallible 
     tokio::select! {
         never = tell => never,
         () = registry.watch_over() => std::future::pending().await,
+    }
+}
+
+/// Saves upload sessions that have become older than most.
+async fn settle(registry: &Registry, clock: &dyn Clock) -> Infallible {
+    loop {
+        clock.sleep(SETTLE).await;
+        if let Err(error) = registry.settle_uploads(false).await {
+            tracing::error!(error = %telemetry::chain(&error), "upload sessions could not be saved");
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use oci::{Algorithm, Content, Digest, RepositoryName};
 use crate::commit::Write;
 use crate::error::Error;
 use crate::folder::Folder;
+use crate::held::Held as HeldBytes;
 use crate::keys;
 use crate::remote::RemoteBlob;
 use crate::spool::Spool;
@@ -162,6 +163,19 @@ impl Store {
     pub fn spool(&self, algorithm: Algorithm) -> Result<Spool, Error> {
         let spool = Spool::create(self.clone(), algorithm);
         self.noted(spool)
+    }
+
+    /// A place in memory for a blob that comes in as a stream and may be small.
+    #[must_use]
+    pub fn hold(&self) -> HeldBytes {
+        self.sessions.memory.hold()
+    }
+
+    /// Makes bytes a blob of a repository, durably. The caller has verified that they have this digest.
+    ///
+    /// Must run to its end: on a task that no client can cancel.
+    pub async fn put_blob(&self, digest: &Digest, bytes: Bytes, owner: Owner<'_>) -> Result<(), Error> {
+        self.keep_blob(digest, Some(Write::Blob(keys::blob(digest), bytes)), owner).await
     }
 
     /// Makes verified bytes a blob of a repository, durably; without `content`, bytes that are there.

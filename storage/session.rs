@@ -22,6 +22,7 @@ use crate::disk::Room;
 use crate::error::Error;
 use crate::folder::Folder;
 use crate::gathered::Gathered;
+use crate::held::{Held, Memory};
 use crate::keys;
 use crate::objects::encode;
 use crate::parts::PART;
@@ -34,6 +35,7 @@ const IN_RECORD: u64 = 16 * 1024;
 #[derive(Default)]
 pub(crate) struct Sessions {
     live: Mutex<HashMap<Uuid, Arc<Live>>>,
+    pub(crate) memory: Memory,
     /// Held while sessions of another process are taken up, which may read all of their bytes.
     pub(crate) resuming: [tokio::sync::Mutex<()>; 16],
 }
@@ -56,8 +58,20 @@ pub(crate) struct State {
 }
 
 pub(crate) enum Data {
-    File { folder: Folder, file: Option<Arc<File>>, room: Room },
+    File(Box<InFile>),
     Parts(Box<InParts>),
+}
+
+/// An upload to a folder.
+pub(crate) struct InFile {
+    pub(crate) folder: Folder,
+    pub(crate) file: Option<Arc<File>>,
+    pub(crate) room: Room,
+    /// All of its bytes, as long as they are few and the session is young: most blobs that are pushed so are small, and their session
+    /// is over before anything of it would be on disk.
+    pub(crate) held: Option<Held>,
+    /// Something of it may be on disk.
+    pub(crate) at_rest: bool,
 }
 
 /// An upload to a bucket.
@@ -119,6 +133,12 @@ impl Sessions {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<(Uuid, Arc<Live>)> {
+        let sessions = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.iter().map(|(id, live)| (*id, Arc::clone(live))).collect()
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
@@ -137,7 +157,7 @@ impl Live {
     /// The record of a session without its tail, if it has one.
     pub(crate) fn record(repository: &RepositoryName, state: &State, touched: u64) -> Record {
         let sent = match &state.data {
-            Data::File { .. } => None,
+            Data::File(_) => None,
             Data::Parts(data) => data.sent.clone(),
         };
         Record { repository: repository.clone(), size: state.size, hash: state.hasher.state(), sent, tail: None, touched }
@@ -147,7 +167,13 @@ impl Live {
 impl State {
     pub(crate) fn new(store: &Store, hasher: Hasher) -> Self {
         let data = match &store.backend.folder {
-            Some(folder) => Data::File { folder: folder.clone(), file: None, room: Room::default() },
+            Some(folder) => Data::File(Box::new(InFile {
+                folder: folder.clone(),
+                file: None,
+                room: Room::default(),
+                held: Some(store.sessions.memory.hold()),
+                at_rest: false,
+            })),
             None => Data::Parts(Box::default()),
         };
         Self { size: 0, hasher, data, ended: false }
@@ -156,11 +182,8 @@ impl State {
     /// Takes in more bytes. In a folder nothing waits between the write and the hash, so that a request that is dropped anywhere
     /// leaves both at the same place.
     pub(crate) async fn append(&mut self, store: &Store, id: Uuid, mut bytes: &[u8]) -> Result<(), Error> {
-        if let Data::File { folder, file, room } = &mut self.data {
-            let file = open_data(folder, file, id, self.size)?;
-            room.make(folder.disk(), &file, self.size, self.size + bytes.len() as u64);
-            // At the offset where the hash is: what a failed write left there is written over.
-            folder.disk().write_at(&file, bytes, self.size).map_err(Error::file("writing an upload"))?;
+        if let Data::File(data) = &mut self.data {
+            data.append(id, bytes, self.size)?;
             self.hasher.update(bytes);
             self.size += bytes.len() as u64;
             return Ok(());
@@ -182,10 +205,18 @@ impl State {
         Ok(())
     }
 
+    /// May something of the session be at rest?
+    pub(crate) fn is_at_rest(&self) -> bool {
+        match &self.data {
+            Data::File(data) => data.at_rest,
+            Data::Parts(_) => true,
+        }
+    }
+
     /// Parts that are in the bucket and belong to no object yet.
     pub(crate) fn sent(&mut self) -> Option<Sent> {
         match &mut self.data {
-            Data::File { .. } => None,
+            Data::File(_) => None,
             Data::Parts(data) => data.sent.take(),
         }
     }
@@ -208,7 +239,9 @@ impl State {
                     return Ok(None);
                 }
             }
-            Data::File { folder, file, .. } => {
+            Data::File(data) => {
+                let InFile { folder, file, held, at_rest, .. } = &mut **data;
+                (*held, *at_rest) = (None, true);
                 let opened = match open_data(folder, file, id, record.size) {
                     Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
                     opened => opened?,
@@ -219,6 +252,31 @@ impl State {
             }
         }
         Ok(Some((record.repository, state, record.touched)))
+    }
+}
+
+impl InFile {
+    /// Takes in more bytes, of which there are `size` already.
+    fn append(&mut self, id: Uuid, bytes: &[u8], size: u64) -> Result<(), Error> {
+        if self.held.as_mut().is_some_and(|held| held.push(bytes)) {
+            return Ok(());
+        }
+        self.write_held(id)?;
+        self.at_rest = true;
+        let file = open_data(&self.folder, &mut self.file, id, size)?;
+        self.room.make(self.folder.disk(), &file, size, size + bytes.len() as u64);
+        // At the offset where the hash is: what a failed write left there is written over.
+        self.folder.disk().write_at(&file, bytes, size).map_err(Error::file("writing an upload"))
+    }
+
+    /// Writes to the file what was held in memory.
+    pub(crate) fn write_held(&mut self, id: Uuid) -> Result<(), Error> {
+        let Some(held) = &self.held else { return Ok(()) };
+        self.at_rest = true;
+        let file = open_data(&self.folder, &mut self.file, id, 0)?;
+        self.folder.disk().write_at(&file, held.as_slice(), 0).map_err(Error::file("writing an upload"))?;
+        self.held = None;
+        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@ use crate::commit::Write;
 use crate::error::Error;
 use crate::keys;
 use crate::objects::{Changed, encode, parse};
-use crate::session::{Data, Live, Record, Sent, State, hash_file, open_data};
+use crate::session::{Data, InFile, Live, Record, Sent, State, hash_file, open_data};
 use crate::store::Store;
 use crate::time::seconds;
 
@@ -159,6 +159,27 @@ impl Store {
         Ok(ended)
     }
 
+    /// Writes sessions to disk whose few bytes are still in memory: those that no request has touched for a second, or all. A session
+    /// that is lost before, with the process, begins again.
+    pub async fn settle_uploads(&self, all: bool) -> Result<(), Error> {
+        let now = seconds(self.objects.clock.now());
+        for (id, live) in self.sessions.all() {
+            let touched = live.touched.load(Ordering::Relaxed);
+            if !all && touched >= now {
+                continue;
+            }
+            let Ok(mut state) = Arc::clone(&live.state).try_lock_owned() else { continue };
+            let Data::File(data) = &mut state.data else { return Ok(()) };
+            if data.held.is_none() {
+                continue;
+            }
+            let written = data.write_held(id);
+            self.noted(written)?;
+            self.save_session(UploadId(id), &live.repository, &mut state, touched).await?;
+        }
+        Ok(())
+    }
+
     async fn expire_upload(&self, id: UploadId, oldest: u64) -> Result<bool, Error> {
         if let Some(live) = self.sessions.find(id.0) {
             let Ok(mut state) = Arc::clone(&live.state).try_lock_owned() else { return Ok(false) };
@@ -229,11 +250,12 @@ impl Store {
         let record = Live::record(repository, state, touched);
         match &mut state.data {
             Data::Parts(data) => data.save(self, id.0, record).await,
-            Data::File { folder, file, .. } => {
+            Data::File(data) if data.held.is_some() => Ok(()),
+            Data::File(data) => {
                 // An idle session holds no descriptor.
-                *file = None;
+                data.file = None;
                 let key = keys::session(id.0);
-                let saved = folder.put_unsynced(&key, &encode(&key, &record)?).map_err(Error::file("saving an upload"));
+                let saved = data.folder.put_unsynced(&key, &encode(&key, &record)?).map_err(Error::file("saving an upload"));
                 self.noted(saved)
             }
         }
@@ -284,9 +306,12 @@ impl Upload {
     pub async fn roll_back(&mut self) -> Result<(), Error> {
         let (size, hasher) = self.mark.clone();
         match &mut self.state.data {
-            Data::File { folder, file, .. } => {
-                if let Some(file) = file {
-                    folder.disk().set_length(file, size).map_err(Error::file("rolling an upload back"))?;
+            Data::File(data) => {
+                if let Some(held) = &mut data.held {
+                    held.truncate(usize::try_from(size).unwrap_or(usize::MAX));
+                }
+                if let Some(file) = &data.file {
+                    data.folder.disk().set_length(file, size).map_err(Error::file("rolling an upload back"))?;
                 }
                 self.state.size = size;
                 self.state.hasher = hasher;
@@ -326,7 +351,7 @@ impl Upload {
         let size = self.state.size;
         self.state.ended = true;
         let kept = match &self.state.data {
-            Data::File { .. } => self.keep_file(digest, owner).await,
+            Data::File(_) => self.keep_file(digest, owner).await,
             Data::Parts(_) => self.keep_parts(digest, owner).await,
         };
         let store = self.store.clone();
@@ -349,6 +374,10 @@ impl Upload {
 
     async fn end(mut self) -> Result<(), Error> {
         self.state.ended = true;
+        if !self.state.is_at_rest() {
+            self.store.sessions.leave(self.id.0);
+            return Ok(());
+        }
         let sent = self.state.sent();
         self.store.remove_session(self.id, sent).await
     }
@@ -356,7 +385,19 @@ impl Upload {
     async fn keep_file(&mut self, digest: &Digest, owner: Owner<'_>) -> Result<(), FinishError> {
         let size = self.state.size;
         let hasher = self.state.hasher.clone();
-        let Data::File { folder, file, room } = &mut self.state.data else { return Ok(()) };
+        let Data::File(data) = &mut self.state.data else { return Ok(()) };
+        if let Some(held) = data.held.take() {
+            let actual = if hasher.algorithm() == digest.algorithm() {
+                hasher.finish()
+            } else {
+                Hasher::digest(digest.algorithm(), held.as_slice())
+            };
+            if actual != *digest {
+                return Err(FinishError::Digest { actual });
+            }
+            return Ok(self.store.keep_blob(digest, Some(Write::Blob(keys::blob(digest), held.into_bytes())), owner).await?);
+        }
+        let InFile { folder, file, room, .. } = &mut **data;
         let path = folder.path(&keys::upload_data(self.id.0));
         let opened = open_data(folder, file, self.id.0, size)?;
         // From here on the file may be a blob, which no session writes to.

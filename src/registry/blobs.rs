@@ -1,8 +1,8 @@
 //! Blobs that arrive in one request, and mounts.
 
 use futures_util::StreamExt;
-use oci::{ByteStream, Digest, Error, RepositoryName};
-use storage::{KeepError, Owner};
+use oci::{ByteStream, Digest, Error, Hasher, RepositoryName};
+use storage::{Held, KeepError, Owner};
 
 use crate::fault;
 use crate::registry::Registry;
@@ -10,16 +10,39 @@ use crate::registry::Registry;
 impl Registry {
     /// Takes a whole blob, verified, durably. `DigestInvalid` and a broken `body` leave nothing.
     pub async fn push_blob(&self, name: &RepositoryName, digest: &Digest, mut body: ByteStream) -> Result<(), Error> {
-        let mut spool = self.store.spool(digest.algorithm()).map_err(fault::store("starting a blob"))?;
-        while let Some(bytes) = body.next().await {
+        let mut held = self.store.hold();
+        let mut next = None;
+        while next.is_none()
+            && let Some(bytes) = body.next().await
+        {
             let bytes = bytes?;
-            self.check_size(spool.written() + bytes.len() as u64)?;
-            spool.write(&bytes).map_err(fault::store("writing a blob"))?;
+            self.check_size(held.as_slice().len() as u64 + bytes.len() as u64)?;
+            next = (!held.push(&bytes)).then_some(bytes);
+        }
+        let Some(mut next) = next else { return self.keep_held(name, digest, held).await };
+        let mut spool = self.store.spool(digest.algorithm()).map_err(fault::store("starting a blob"))?;
+        spool.write(held.as_slice()).map_err(fault::store("writing a blob"))?;
+        drop(held);
+        loop {
+            self.check_size(spool.written() + next.len() as u64)?;
+            spool.write(&next).map_err(fault::store("writing a blob"))?;
+            let Some(bytes) = body.next().await else { break };
+            next = bytes?;
         }
         spool.keep(digest, self.hosted(name)).await.map_err(|error| match error {
             KeepError::Digest { actual } => mismatch(digest, &actual),
             KeepError::Store(failure) => fault::store("keeping a blob")(failure),
         })
+    }
+
+    /// A blob that is so small that it was not written anywhere yet.
+    async fn keep_held(&self, name: &RepositoryName, digest: &Digest, held: Held) -> Result<(), Error> {
+        let actual = Hasher::digest(digest.algorithm(), held.as_slice());
+        if actual != *digest {
+            return Err(mismatch(digest, &actual));
+        }
+        let kept = self.store.put_blob(digest, held.into_bytes(), self.hosted(name)).await;
+        kept.map_err(fault::store("keeping a blob"))
     }
 
     /// Lets `name` serve a blob that another repository has: `from`, or any where it is absent. `false` if there is none, and then

@@ -95,6 +95,11 @@ impl Registry {
         self.store.watch_over().await;
     }
 
+    /// Brings upload sessions to rest that are only in memory: those that no request has touched for a second, or all.
+    pub async fn settle_uploads(&self, all: bool) -> Result<(), Error> {
+        self.store.settle_uploads(all).await.map_err(fault::store("saving uploads"))
+    }
+
     /// Ends upload sessions that nobody has touched for `lifetime`. Gives how many.
     pub async fn expire_uploads(&self, lifetime: Duration) -> Result<usize, Error> {
         self.store.expire_uploads(lifetime).await.map_err(fault::store("expiring uploads"))
