@@ -161,13 +161,19 @@ impl Files {
         self.place(&mut self.stage(bytes)?, location)
     }
 
+    /// Opens a file that is written past the log, as [`Files::put_unsynced`] does, and makes it if it is not there.
+    pub(crate) fn open_unsynced(&self, location: &Path) -> io::Result<File> {
+        let path = self.path(location);
+        self.on_its_way(&path, || self.disk.open(&path, true))
+    }
+
     /// Returns once everything that was written before is on disk.
     pub(crate) fn sync_all(&self) -> io::Result<()> {
         self.disk.sync_all(&self.root)
     }
 
     /// Does what needs the directory of `target`, making it first if that is what fails.
-    fn on_its_way(&self, target: &FsPath, work: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    fn on_its_way<T>(&self, target: &FsPath, work: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match work() {
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
                 self.make_directories(target.parent().unwrap_or(&self.root))?;

@@ -115,6 +115,11 @@ impl Folder {
         self.0.files.put_unsynced(location, bytes)
     }
 
+    /// As [`Files::open_unsynced`].
+    pub(crate) fn open_unsynced(&self, location: &Path) -> io::Result<File> {
+        self.0.files.open_unsynced(location)
+    }
+
     /// As [`Files::stage_synced`].
     pub(crate) fn stage_synced(&self, bytes: &[u8]) -> io::Result<Staged> {
         self.0.files.stage_synced(bytes)

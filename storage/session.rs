@@ -363,7 +363,8 @@ pub(crate) fn open_data(folder: &Folder, file: &mut Option<Arc<File>>, id: Uuid,
     if let Some(file) = file {
         return Ok(Arc::clone(file));
     }
-    let opened = folder.disk().open(&folder.path(&keys::upload_data(id)), size == 0);
+    let key = keys::upload_data(id);
+    let opened = if size == 0 { folder.open_unsynced(&key) } else { folder.disk().open(&folder.path(&key), false) };
     let opened = Arc::new(opened.map_err(Error::file("opening an upload"))?);
     *file = Some(Arc::clone(&opened));
     Ok(opened)
