@@ -1,5 +1,6 @@
 //! Upload sessions: a blob that arrives over several requests, perhaps to several processes.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -147,8 +148,10 @@ impl Store {
     pub async fn expire_uploads(&self, lifetime: Duration) -> Result<usize, Error> {
         let oldest = seconds(self.objects.clock.now()).saturating_sub(lifetime.as_secs());
         let mut ended = 0;
-        for name in self.objects.folders(&keys::uploads()).await? {
-            let Ok(id) = name.parse::<UploadId>() else { continue };
+        let at_rest = self.objects.folders(&keys::uploads()).await?;
+        let mut ids: HashSet<UploadId> = at_rest.iter().filter_map(|name| name.parse().ok()).collect();
+        ids.extend(self.sessions.all().into_iter().map(|(id, _)| UploadId(id)));
+        for id in ids {
             match self.expire_upload(id, oldest).await {
                 Ok(true) => ended += 1,
                 Ok(false) => {}
@@ -190,9 +193,7 @@ impl Store {
             if self.catch_up(id, &live, &mut state).await? && live.touched.load(Ordering::Relaxed) > oldest {
                 return Ok(false);
             }
-            state.ended = true;
-            let sent = state.sent();
-            self.remove_session(id, sent).await?;
+            self.end_session(id, &mut state).await?;
             return Ok(true);
         }
         let (touched, sent) = match self.objects.read_json::<Record>(&keys::session(id.0)).await {
@@ -259,6 +260,16 @@ impl Store {
                 self.noted(saved)
             }
         }
+    }
+
+    async fn end_session(&self, id: UploadId, state: &mut State) -> Result<(), Error> {
+        state.ended = true;
+        if !state.is_at_rest() {
+            self.sessions.leave(id.0);
+            return Ok(());
+        }
+        let sent = state.sent();
+        self.remove_session(id, sent).await
     }
 
     async fn remove_session(&self, id: UploadId, sent: Option<Sent>) -> Result<(), Error> {
@@ -373,13 +384,7 @@ impl Upload {
     }
 
     async fn end(mut self) -> Result<(), Error> {
-        self.state.ended = true;
-        if !self.state.is_at_rest() {
-            self.store.sessions.leave(self.id.0);
-            return Ok(());
-        }
-        let sent = self.state.sent();
-        self.store.remove_session(self.id, sent).await
+        self.store.end_session(self.id, &mut self.state).await
     }
 
     async fn keep_file(&mut self, digest: &Digest, owner: Owner<'_>) -> Result<(), FinishError> {

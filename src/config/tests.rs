@@ -426,11 +426,15 @@ fn a_level_is_one_or_several_by_target() {
 
 #[test]
 fn what_a_file_holds_is_repeated_without_its_control_characters() {
-    let found =
-        errors("[server.tls]\ncertificate = \"a\\u001b[31m\\nroadstead.toml:9: b\"\nkey = \"key\"\n[storage]\nurl = \"a\\nb\"\n");
+    let found = errors(
+        "[server.tls]\ncertificate = \"a\\u001b[31m\\nroadstead.toml:9: b\"\nkey = \"/etc/roadstead/key\"\n[storage]\nurl = \"a\\nb\"\n",
+    );
     assert_errors(
         &found,
-        &[(":2: server.tls.certificate: ", "a\\u{1b}[31m\\nroadstead.toml:9: b cannot be read"), (":5: ", "file:a\\nb")],
+        &[
+            ("r.toml:2: server.tls.certificate: ", "a\\u{1b}[31m\\nroadstead.toml:9: b cannot be read"),
+            ("r.toml:5: ", "file:a\\nb"),
+        ],
     );
 }
 

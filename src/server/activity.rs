@@ -15,6 +15,7 @@ pub(crate) struct Activity {
     /// Milliseconds after `origin`.
     progress: AtomicU64,
     begun: AtomicUsize,
+    bodiless: AtomicUsize,
     running: AtomicUsize,
     ours: AtomicUsize,
     broken: AtomicBool,
@@ -35,15 +36,19 @@ impl Activity {
             timed: AtomicBool::new(false),
             progress: AtomicU64::new(0),
             begun: AtomicUsize::new(0),
+            bodiless: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
             ours: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
         })
     }
 
-    /// The head of a request is complete.
-    pub(crate) fn begin(self: &Arc<Self>) -> Running {
+    /// The head of a request is complete, and perhaps with it the request.
+    pub(crate) fn begin(self: &Arc<Self>, has_body: bool) -> Running {
         self.begun.fetch_add(1, Ordering::Relaxed);
+        if !has_body {
+            self.bodiless.fetch_add(1, Ordering::Relaxed);
+        }
         self.running()
     }
 
@@ -83,6 +88,11 @@ impl Activity {
     /// How many heads of requests were complete so far.
     pub(crate) fn begun(&self) -> usize {
         self.begun.load(Ordering::Relaxed)
+    }
+
+    /// How many of them had no body.
+    pub(crate) fn bodiless(&self) -> usize {
+        self.bodiless.load(Ordering::Relaxed)
     }
 
     /// Whether a request is being read, handled or answered.

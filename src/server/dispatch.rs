@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use telemetry::Metrics;
 use tower::Service;
@@ -41,7 +42,7 @@ where
     type Future = Answer<S>;
 
     fn call(&self, request: Request<Incoming>) -> Answer<S> {
-        let running = self.activity.begin();
+        let running = self.activity.begin(!request.body().is_end_stream());
         let ours = self.activity.ours();
         let mut request =
             request.map(|incoming| RequestBody::incoming(incoming, self.idle_timeout, self.metrics.clone(), &self.activity));

@@ -29,8 +29,9 @@ pub(crate) struct Socket {
     /// Made when the peer stalls for the first time, then reused.
     timer: Option<Pin<Box<Sleep>>>,
     stalled: bool,
-    /// What is to be written now was put off once.
-    put_off: bool,
+    /// How many requests without a body there were when something was put off the last time. Once for each is enough; and where hyper
+    /// closes the connection after its answer (of a body that was not read, of what it cannot read) it does not write twice.
+    put_off: usize,
 }
 
 /// What a socket tells, and is told.
@@ -50,7 +51,7 @@ impl Socket {
             tracing::debug!(%error, "TCP_NODELAY was refused");
         }
         let wire = Wire::new(stream, regions, watch.metrics.clone());
-        Self { wire, watch, idle_timeout, timer: None, stalled: false, put_off: false }
+        Self { wire, watch, idle_timeout, timer: None, stalled: false, put_off: 0 }
     }
 
     /// Turns a write that waits too long into an error. The timer runs only while a write waits.
@@ -97,12 +98,12 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if !self.put_off && slices.iter().map(|slice| slice.len()).sum::<usize>() <= SHORT {
-            self.put_off = true;
+        let bodiless = self.watch.activity.bodiless();
+        if bodiless != self.put_off && slices.iter().map(|slice| slice.len()).sum::<usize>() <= SHORT {
+            self.put_off = bodiless;
             self.watch.yields.put_off(cx);
             return Poll::Pending;
         }
-        self.put_off = false;
         let poll = self.wire.poll_write(cx, slices);
         self.guard(cx, poll)
     }

@@ -185,7 +185,8 @@ pub(crate) fn files(folder: &Path) -> Vec<String> {
             }
         }
     }
-    found.retain(|file| file != "lock" && file != "layout");
+    // The log of what was written last is there as long as the folder is.
+    found.retain(|file| !matches!(file.as_str(), "lock" | "layout" | "redo.0" | "redo.1"));
     found.sort();
     found
 }

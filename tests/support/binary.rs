@@ -1,4 +1,4 @@
-//! The program as a process of its own, told by its first log line where it listens.
+//! The program as a process of its own, told by its log where it listens.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -14,11 +14,17 @@ impl Binary {
     pub(crate) fn start(command: &mut Command) -> Self {
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap());
-        let mut first = String::new();
-        log.read_line(&mut first).unwrap();
-        let line: serde_json::Value =
-            serde_json::from_str(&first).unwrap_or_else(|_| panic!("the server did not start: {first}"));
-        let url = format!("http://{}", line["address"].as_str().unwrap());
+        // After a crash it tells first what it has put right.
+        let address = loop {
+            let mut text = String::new();
+            log.read_line(&mut text).unwrap();
+            let line: serde_json::Value =
+                serde_json::from_str(&text).unwrap_or_else(|_| panic!("the server did not start: {text}"));
+            if let Some(address) = line["address"].as_str() {
+                break address.to_owned();
+            }
+        };
+        let url = format!("http://{address}");
         // The pipe must be emptied, or the server stops at a full one.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         Self { process, url }
