@@ -187,7 +187,8 @@ impl Store {
         let is_new = entry.is_some();
         let first = content.into_iter().chain(entry.map(|(key, bytes)| Write::Keep(key, bytes))).collect();
         let mut steps = vec![first];
-        if !self.is_member(repository, digest).await? {
+        // A folder looks for itself, where it looks at the rest.
+        if self.backend.folder.is_some() || !self.is_member(repository, digest).await? {
             steps.push(vec![Write::Mark(keys::member(digest, repository))]);
         }
         let kept = self.commit(steps).await;

@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use object_store::path::Path;
 use telemetry::Clock;
-use uuid::Uuid;
 
 use crate::disk::Disk;
 
@@ -29,6 +28,8 @@ pub(crate) struct Files {
     directories: Mutex<HashSet<PathBuf>>,
     /// Microseconds of the last modification time that was given out; see [`Files::stamp`].
     last_stamp: AtomicU64,
+    /// The next temporary file; their folder is empty at every start.
+    temporary: AtomicU64,
 }
 
 /// A file that has no name yet. Dropped, it is gone.
@@ -50,7 +51,7 @@ impl Drop for Staged {
 impl Files {
     pub(crate) fn new(root: PathBuf, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Self {
         let directories = Mutex::new(HashSet::from([root.clone()]));
-        Self { root, disk, clock, directories, last_stamp: AtomicU64::new(0) }
+        Self { root, disk, clock, directories, last_stamp: AtomicU64::new(0), temporary: AtomicU64::new(0) }
     }
 
     pub(crate) fn root(&self) -> &FsPath {
@@ -68,7 +69,8 @@ impl Files {
 
     /// A path for a file that has no name yet.
     pub(crate) fn temporary_path(&self) -> PathBuf {
-        self.root.join(TEMPORARY).join(Uuid::now_v7().to_string())
+        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
+        self.root.join(TEMPORARY).join(number.to_string())
     }
 
     /// The length of an object.

@@ -65,7 +65,7 @@ impl From<io::Error> for Refusal {
     }
 }
 
-/// The entity tag of the last object that was written, if any was.
+/// The entity tag of the object that was written, if it was one alone.
 pub(crate) type Done = Result<Option<String>, Refusal>;
 
 /// Operations that are done all or, if the disk fails, the first of them; in this order also for whoever looks after a crash.
@@ -327,7 +327,9 @@ impl Work {
             made.err().map(|failure| (index, failure))
         });
         let Some((index, failure)) = failed else {
-            return Ok(steps.last().and_then(|step| entity_tag(&self.files.path(step.key())).ok()));
+            // Who writes several objects swaps none of them.
+            let [only] = &steps[..] else { return Ok(None) };
+            return Ok(entity_tag(&self.files.path(only.key())).ok());
         };
         let done: Vec<Change> = steps[..index].iter().map(Step::change).collect();
         if self.redo.amend(place, &done).is_err() {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LINK, LOCATION, WARNING};
 use http::{HeaderMap, Response, StatusCode};
-use oci::{Digest, Error};
+use oci::{Digest, Error, media_type};
 use serde::Serialize;
 use server::Body;
 
@@ -69,7 +69,16 @@ pub(crate) fn describe(response: &mut Response<Body>, digest: &Digest, content_t
     if let Some(size) = size {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
     }
-    set(response, CONTENT_TYPE, content_type);
+    match known_type(content_type) {
+        Some(known) => drop(response.headers_mut().insert(CONTENT_TYPE, known)),
+        None => set(response, CONTENT_TYPE, content_type),
+    }
+}
+
+/// The header of a type that most content has.
+fn known_type(content_type: &str) -> Option<HeaderValue> {
+    let known = media_type::MANIFESTS.iter().chain([&media_type::OCTET_STREAM]).find(|known| **known == content_type);
+    known.map(|known| HeaderValue::from_static(known))
 }
 
 /// Tells that ranges of this content can be asked for.

@@ -101,19 +101,21 @@ impl Route {
             }
             _ => {}
         }
-        let rest = path.strip_prefix("/v2/").ok_or(Refusal::NoSuchEndpoint)?;
-        let segments: Vec<&str> = rest.split('/').collect();
-        match segments.as_slice() {
-            [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => Self::uploads(method, name, &query),
-            [name @ .., "blobs", "uploads", id] => Self::upload(method, name, id, &query),
-            [name @ .., "blobs", digest] => Self::blob(method, name, digest, &query),
-            [name @ .., "manifests", reference] => Self::manifest(method, name, reference, &query),
-            [name @ .., "tags", "list"] => {
+        let rest = path.strip_prefix("/v2").filter(|rest| rest.starts_with('/')).ok_or(Refusal::NoSuchEndpoint)?;
+        match ending(rest) {
+            ("blobs", "uploads", name) => Self::uploads(method, name, &query),
+            ("uploads", id, rest) if rest == "/blobs" || rest.ends_with("/blobs") => {
+                let name = &rest[..rest.len() - "/blobs".len()];
+                if id.is_empty() { Self::uploads(method, name, &query) } else { Self::upload(method, name, id, &query) }
+            }
+            ("blobs", digest, name) => Self::blob(method, name, digest, &query),
+            ("manifests", reference, name) => Self::manifest(method, name, reference, &query),
+            ("tags", "list", name) => {
                 let source = source(name, &query)?;
                 reading(method)?;
                 Ok(Self::Tags { source, page: page(&query)? })
             }
-            [name @ .., "referrers", subject] => {
+            ("referrers", subject, name) => {
                 let (source, subject) = (source(name, &query)?, digest(subject)?);
                 reading(method)?;
                 let artifact_type = query.first("artifactType").map(str::to_owned);
@@ -123,13 +125,13 @@ impl Route {
         }
     }
 
-    fn uploads(method: &Method, name: &[&str], query: &Query) -> Result<Self, Refusal> {
+    fn uploads(method: &Method, name: &str, query: &Query) -> Result<Self, Refusal> {
         let name = repository(name)?;
         if method != Method::POST {
             return Err(Refusal::Method { allow: "POST" });
         }
         if let Some(mount) = query.first("mount") {
-            let from = query.first("from").map(|from| repository(&[from])).transpose()?;
+            let from = query.first("from").map(named).transpose()?;
             return Ok(Self::MountBlob { name, digest: digest(mount)?, from });
         }
         if let Some(pushed) = query.first("digest") {
@@ -142,7 +144,7 @@ impl Route {
         Ok(Self::StartUpload { name, algorithm })
     }
 
-    fn upload(method: &Method, name: &[&str], id: &str, query: &Query) -> Result<Self, Refusal> {
+    fn upload(method: &Method, name: &str, id: &str, query: &Query) -> Result<Self, Refusal> {
         let name = repository(name)?;
         let id: UploadId = id.parse().map_err(|_| Error::BlobUploadUnknown { id: id.chars().take(64).collect() })?;
         match *method {
@@ -160,7 +162,7 @@ impl Route {
         }
     }
 
-    fn blob(method: &Method, name: &[&str], text: &str, query: &Query) -> Result<Self, Refusal> {
+    fn blob(method: &Method, name: &str, text: &str, query: &Query) -> Result<Self, Refusal> {
         let (source, digest) = (source(name, query)?, digest(text)?);
         match *method {
             Method::GET => Ok(Self::PullBlob { source, digest, head: false }),
@@ -170,7 +172,7 @@ impl Route {
         }
     }
 
-    fn manifest(method: &Method, name: &[&str], reference: &str, query: &Query) -> Result<Self, Refusal> {
+    fn manifest(method: &Method, name: &str, reference: &str, query: &Query) -> Result<Self, Refusal> {
         let (source, reference) = (source(name, query)?, Reference::parse(reference)?);
         match *method {
             Method::GET => Ok(Self::PullManifest { source, reference, head: false }),
@@ -267,12 +269,24 @@ fn reading(method: &Method) -> Result<(), Refusal> {
     if matches!(*method, Method::GET | Method::HEAD) { Ok(()) } else { Err(Refusal::Method { allow: "GET, HEAD" }) }
 }
 
-fn repository(segments: &[&str]) -> Result<RepositoryName, Error> {
-    RepositoryName::parse(&segments.join("/")).map_err(|cause| Error::NameInvalid { reason: cause.to_string() })
+/// The last two segments of a path, and what stands before them: nothing, or a slash and more.
+fn ending(path: &str) -> (&str, &str, &str) {
+    let (rest, last) = path.rsplit_once('/').unwrap_or(("", path));
+    let (name, before) = rest.rsplit_once('/').unwrap_or(("", rest));
+    (before, last, name)
 }
 
-fn source(segments: &[&str], query: &Query) -> Result<Source, Error> {
-    Ok(Source { name: repository(segments)?, namespace: query.first("ns").map(str::to_owned), asked: None })
+fn named(name: &str) -> Result<RepositoryName, Error> {
+    RepositoryName::parse(name).map_err(|cause| Error::NameInvalid { reason: cause.to_string() })
+}
+
+/// The name in a path: what stands before its ending, after the slash.
+fn repository(path: &str) -> Result<RepositoryName, Error> {
+    named(path.strip_prefix('/').unwrap_or(path))
+}
+
+fn source(path: &str, query: &Query) -> Result<Source, Error> {
+    Ok(Source { name: repository(path)?, namespace: query.first("ns").map(str::to_owned), asked: None })
 }
 
 fn digest(text: &str) -> Result<Digest, Error> {

@@ -109,7 +109,8 @@ struct Fields<'l> {
 impl Fields<'_> {
     fn name(&mut self, field: &Field) {
         self.line.push_str(",\"");
-        self.line.push_str(field.name().trim_start_matches("r#"));
+        let name = field.name();
+        self.line.push_str(name.strip_prefix("r#").unwrap_or(name));
         self.line.push_str("\":");
     }
 
