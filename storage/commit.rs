@@ -47,7 +47,7 @@ impl Store {
             match write {
                 // Bytes that are the same whoever writes them: no question need be asked first.
                 Write::Keep(key, bytes) | Write::Blob(key, bytes) | Write::Put(key, bytes) => {
-                    self.objects.put(&key, bytes).await?
+                    self.objects.put(&key, bytes).await?;
                 }
                 Write::Mark(key) => self.objects.put(&key, Bytes::new()).await?,
                 Write::File { key, file, size, .. } => self.send_file(file, size, &key).await?,

@@ -85,19 +85,19 @@ mod tests {
     fn no_one_holds_much_and_all_together_hold_no_more_than_they_may() {
         let memory = Memory::default();
         let mut held = memory.hold();
-        assert!(held.push(&[1; EACH - 1]) && !held.push(&[2; 2]) && held.push(&[3]));
+        assert!(held.push(&vec![1; EACH - 1]) && !held.push(&[2; 2]) && held.push(&[3]));
         assert_eq!((held.as_slice().len(), held.as_slice().last()), (EACH, Some(&3)));
         let mut others: Vec<Held> = Vec::new();
         loop {
             let mut other = memory.hold();
-            if !other.push(&[0; EACH]) {
+            if !other.push(&vec![0; EACH]) {
                 break;
             }
             others.push(other);
         }
         assert_eq!((others.len() + 1) * EACH, ALL);
         held.truncate(10);
-        assert!(memory.hold().push(&[0; EACH - 10]));
+        assert!(memory.hold().push(&vec![0; EACH - 10]));
         assert_eq!(held.into_bytes().len(), 10);
         drop(others);
         assert_eq!(memory.0.load(Ordering::Relaxed), 0);

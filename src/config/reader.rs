@@ -89,11 +89,10 @@ impl<'t> Document<'t> {
 
     fn report(&self, place: Place, key: &str, text: String, kind: Kind) {
         // What a file holds is repeated, and a line of it must not be taken for one of ours, or for a terminal's command.
-        let mut shown = String::with_capacity(text.len());
-        for letter in text.chars() {
-            if letter.is_control() { shown.extend(letter.escape_default()) } else { shown.push(letter) }
-        }
-        self.problems.borrow_mut().push(Problem { place, key: key.to_owned(), text: shown, kind });
+        let escaped = |letter: char| letter.escape_default().to_string();
+        let shown = |letter: char| if letter.is_control() { escaped(letter) } else { letter.to_string() };
+        let text = if text.contains(char::is_control) { text.chars().map(shown).collect() } else { text };
+        self.problems.borrow_mut().push(Problem { place, key: key.to_owned(), text, kind });
     }
 
     /// The whole of another file.

@@ -69,6 +69,7 @@ pub(crate) struct Answer<S: Service<Request<RequestBody>>> {
     held: Option<(Ours, Running)>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a box for each request is what this spares")]
 enum Step<S: Service<Request<RequestBody>>> {
     Asked(S, Option<Request<RequestBody>>),
     Answering(S::Future),

@@ -98,10 +98,10 @@ async fn push(client: &Client, url: &str, blob: u64, pieces: u64) -> Digest {
     let location = |answer: &reqwest::Response| answer.headers()["location"].to_str().unwrap().to_owned();
     let target = format!("{url}{}", location(&opened));
     let hasher = Arc::new(std::sync::Mutex::new(Hasher::new(Algorithm::Sha256)));
-    let hashed = Arc::clone(&hasher);
+    let feeding = Arc::clone(&hasher);
     let stream = futures_util::stream::iter(0..pieces).map(move |at| {
         let bytes = piece(blob, at);
-        hashed.lock().unwrap().update(&bytes);
+        feeding.lock().unwrap().update(&bytes);
         Ok::<_, std::io::Error>(bytes)
     });
     let sent = client.patch(target).body(Body::wrap_stream(stream)).send().await.unwrap();
@@ -150,10 +150,10 @@ async fn a_crowd_is_served_within_its_memory() {
         tokio::spawn(async move {
             let begin = clock.monotonic();
             pull(&client, &url, &digest).await;
-            clock.monotonic() - begin
+            clock.monotonic().saturating_sub(begin)
         })
     });
-    let pulled: Vec<Duration> = join_all(pulls).await.into_iter().map(Result::unwrap).collect();
+    let pull_times: Vec<Duration> = join_all(pulls).await.into_iter().map(Result::unwrap).collect();
     let pull_peak = watch.peak();
     let watch = Watch::start(server.process.id());
     let pushes = (0..crowd).map(|number| {
@@ -161,18 +161,18 @@ async fn a_crowd_is_served_within_its_memory() {
         tokio::spawn(async move {
             let begin = clock.monotonic();
             push(&client, &url, DISTINCT + number, EACH).await;
-            clock.monotonic() - begin
+            clock.monotonic().saturating_sub(begin)
         })
     });
-    let pushed: Vec<Duration> = join_all(pushes).await.into_iter().map(Result::unwrap).collect();
+    let push_times: Vec<Duration> = join_all(pushes).await.into_iter().map(Result::unwrap).collect();
     let push_peak = watch.peak();
     let tell = |what, times, peak: u64| {
         let (median, p99) = percentiles(times);
         eprintln!("{crowd} {what}: median {median:?}, p99 {p99:?}, peak anonymous memory {} MiB", peak / MIB as u64);
         assert!(peak < CROWD_MEMORY, "{peak} bytes of anonymous memory with {crowd} {what}");
     };
-    tell("pulls", pulled, pull_peak);
-    tell("pushes", pushed, push_peak);
+    tell("pulls", pull_times, pull_peak);
+    tell("pushes", push_times, push_peak);
 }
 
 /// Where the bytes of a blob are.

@@ -179,7 +179,7 @@ impl Write for Escaped<'_> {
 fn escape(out: &mut String, text: &str) {
     let special = |byte: &u8| *byte < 0x20 || matches!(*byte, b'"' | b'\\');
     let mut rest = text;
-    while let Some(at) = rest.as_bytes().iter().position(|byte| special(byte)) {
+    while let Some(at) = rest.as_bytes().iter().position(&special) {
         out.push_str(&rest[..at]);
         match rest.as_bytes()[at] {
             b'"' => out.push_str("\\\""),
