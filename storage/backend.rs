@@ -17,6 +17,9 @@ use crate::error::Error;
 use crate::folder::{Folder, FolderError};
 use crate::lock;
 
+/// See [`Surroundings::log_size`]. A start after a crash plays back as much, or a few times that.
+const LOG_SIZE: u64 = 2 * 1024 * 1024;
+
 /// Where content rests: the value of `storage.url`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
@@ -163,13 +166,15 @@ pub struct Surroundings {
     pub transport: Option<Transport>,
     /// The file layer of a folder.
     pub disk: Arc<dyn Disk>,
+    /// Bytes of the redo log of a folder after which what stands in it is brought to its own place.
+    pub log_size: u64,
 }
 
 impl Surroundings {
     /// Those of a store that is in memory or on this machine.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
-        Self { clock, metrics, transport: None, disk: Arc::new(LocalDisk) }
+        Self { clock, metrics, transport: None, disk: Arc::new(LocalDisk), log_size: LOG_SIZE }
     }
 }
 
@@ -201,7 +206,7 @@ impl Backend {
     }
 
     fn open_folder(path: &FsPath, around: &Surroundings) -> Result<Self, OpenError> {
-        let folder = Folder::open(path, Arc::clone(&around.disk), Arc::clone(&around.clock));
+        let folder = Folder::open(path, Arc::clone(&around.disk), Arc::clone(&around.clock), around.log_size);
         let folder = folder.map_err(|error| match error {
             FolderError::Stranger(stranger) => OpenError::NotAStore { path: path.to_owned(), stranger },
             FolderError::Io(source) if source.kind() == io::ErrorKind::WouldBlock => {

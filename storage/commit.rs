@@ -10,8 +10,8 @@ use object_store::path::Path;
 
 use crate::error::Error;
 use crate::folder::Folder;
+use crate::op::{Op, Refusal, When};
 use crate::store::Store;
-use crate::writer::{Op, Refusal, When};
 
 /// An object to be written.
 pub(crate) enum Write {

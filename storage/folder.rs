@@ -25,8 +25,9 @@ use telemetry::Clock;
 use crate::disk::Disk;
 use crate::files::{Files, Staged, TEMPORARY};
 use crate::lock;
+use crate::op::{Done, Op, Refusal, When};
 use crate::redo::{self, Redo};
-use crate::writer::{Done, Op, Refusal, When, Writer, play_back};
+use crate::writer::{Writer, play_back};
 
 /// What is longer is synced under its own name: to write it to the log as well would cost more than it saves.
 const LONG: usize = 64 * 1024;
@@ -63,7 +64,7 @@ impl Folder {
     /// Opens the folder, makes it if need be, locks it, makes it what it was before a crash and clears what that left unfinished.
     ///
     /// Nothing is touched in a folder that has other things in it.
-    pub(crate) fn open(root: &FsPath, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Result<Self, FolderError> {
+    pub(crate) fn open(root: &FsPath, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, log_size: u64) -> Result<Self, FolderError> {
         fs::create_dir_all(root)?;
         let root = root.canonicalize()?;
         if let Some(parent) = root.parent() {
@@ -83,7 +84,7 @@ impl Folder {
         }
         disk.create_directory(&temporary)?;
         let files = Arc::new(Files::new(root.clone(), Arc::clone(&disk), clock));
-        let (mut redo, changes) = Redo::open(&root, disk)?;
+        let (mut redo, changes) = Redo::open(&root, disk, log_size)?;
         play_back(&files, &changes)?;
         if !changes.is_empty() {
             tracing::info!(objects = changes.len(), "what was written last before a crash is in its place");

@@ -22,6 +22,7 @@ mod listing;
 mod lock;
 mod manifests;
 mod objects;
+mod op;
 mod parts;
 mod redo;
 mod remote;

@@ -30,8 +30,8 @@ use crate::disk::Disk;
 
 /// The names of the two files.
 pub(crate) const FILES: [&str; 2] = ["redo.0", "redo.1"];
-/// A file that has grown to this is full.
-pub(crate) const FULL: u64 = 2 * 1024 * 1024;
+/// How many times its size a file may grow while the other one is still needed: to sync a whole file system can take a while.
+const PATIENCE: u64 = 32;
 const MAGIC: &[u8; 8] = b"RSredo1\n";
 const HEADER: usize = 64;
 /// A longer run cannot have been written by us.
@@ -69,6 +69,8 @@ pub(crate) struct Place {
 /// The log, for its only writer.
 pub(crate) struct Redo {
     disk: Arc<dyn Disk>,
+    /// A file that has grown to this is full, and the other one is begun as soon as it can be.
+    size: u64,
     files: [File; 2],
     /// The file that is written to.
     current: usize,
@@ -80,8 +82,8 @@ pub(crate) struct Redo {
 }
 
 impl Redo {
-    /// Opens the log in a folder. Also gives what it has to say, the last word for each key.
-    pub(crate) fn open(root: &FsPath, disk: Arc<dyn Disk>) -> io::Result<(Self, Vec<Change>)> {
+    /// Opens the log in a folder; its files shall have about this size. Also gives what it has to say, the last word for each key.
+    pub(crate) fn open(root: &FsPath, disk: Arc<dyn Disk>, size: u64) -> io::Result<(Self, Vec<Change>)> {
         let mut frames = Vec::new();
         let mut is_new = false;
         let mut open = |name: &str| {
@@ -104,16 +106,21 @@ impl Redo {
         for change in frames.into_iter().filter(|frame| frame.number >= floor).flat_map(|frame| frame.changes) {
             last.insert(change.key().clone(), change);
         }
-        let redo = Self { disk, files, current, run: new_run(), end: 0, next, floor };
+        let redo = Self { disk, size, files, current, run: new_run(), end: 0, next, floor };
         Ok((redo, last.into_values().filter(|change| !matches!(change, Change::Settled(_))).collect()))
     }
 
-    /// Has the current file no room for more?
+    /// Should the other file be begun?
     pub(crate) fn is_full(&self) -> bool {
-        self.end >= FULL
+        self.end >= self.size
     }
 
-    /// Is there anything in the current file?
+    /// Must it be, before anything else is written?
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.end >= self.size.saturating_mul(PATIENCE)
+    }
+
+    /// Is nothing in the current file?
     pub(crate) fn is_empty(&self) -> bool {
         self.end == 0
     }
@@ -315,7 +322,7 @@ mod tests {
     }
 
     fn open(root: &FsPath) -> (Redo, Vec<Change>) {
-        let (redo, mut changes) = Redo::open(root, Arc::new(LocalDisk)).unwrap();
+        let (redo, mut changes) = Redo::open(root, Arc::new(LocalDisk), 1000).unwrap();
         changes.sort_by_key(|change| change.key().clone());
         (redo, changes)
     }

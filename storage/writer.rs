@@ -2,9 +2,9 @@
 //! log in one go, and then makes the changes. So there are no locks on keys, and conditions are looked at by whoever acts on them.
 
 use std::collections::{HashSet, VecDeque};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::path::{Path as FsPath, PathBuf};
+use std::path::Path as FsPath;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -14,59 +14,11 @@ use object_store::path::Path;
 use tokio::sync::oneshot;
 
 use crate::files::{Files, Staged, entity_tag};
+use crate::op::{Done, Op, Refusal, When};
 use crate::redo::{Change, Place, Redo};
 
 /// Without a request for so long, what was written is brought to its place on disk, so that a start finds nothing to do.
 const IDLE: Duration = Duration::from_secs(1);
-
-/// What a request does to one object.
-pub(crate) enum Op {
-    /// Writes it, if it is as the condition says.
-    Put(Path, Bytes, When),
-    /// Gives a blob a file that is on disk already. It is done before the others, for a blob may be there before anything says so.
-    Adopt(Path, PathBuf, Arc<File>),
-    /// Gives a blob its bytes, which are on disk already in a file without a name, and how many they are. As [`Op::Adopt`].
-    Place(Path, Staged, u64),
-    /// Removes it.
-    Remove(Path),
-}
-
-/// What must hold of an object before it is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum When {
-    /// Nothing.
-    Always,
-    /// If it is there, it stays as it is, and that is as good.
-    Missing,
-    /// The same, if it has the same length.
-    NotWhole,
-    /// It is not there.
-    Absent,
-    /// It has this entity tag.
-    Is(Option<String>),
-}
-
-/// Why a request was not done.
-#[derive(Debug)]
-pub(crate) enum Refusal {
-    /// It is there.
-    Exists(Path),
-    /// It is not as the condition says.
-    Changed(Path),
-    /// It is not there.
-    Absent(Path),
-    /// The disk says no.
-    Io(io::Error),
-}
-
-impl From<io::Error> for Refusal {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-/// The entity tag of the object that was written, if it was one alone.
-pub(crate) type Done = Result<Option<String>, Refusal>;
 
 /// Operations that are done all or, if the disk fails, the first of them; in this order also for whoever looks after a crash.
 struct Request {
@@ -107,16 +59,26 @@ impl Writer {
     pub(crate) fn start(files: Arc<Files>, redo: Redo) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let work = Work { shared: Arc::clone(&shared), files, redo, owed: Vec::new(), settling: None };
-        let thread = thread::Builder::new().name("writer".to_owned()).spawn(move || work.run())?;
+        let thread = thread::Builder::new().name("writer".to_owned()).spawn(move || {
+            let _ending = Ending(Arc::clone(&work.shared));
+            work.run();
+        })?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Does these operations, in this order, durably.
     pub(crate) async fn write(&self, ops: Vec<Op>) -> Done {
         let (answer, answered) = oneshot::channel();
-        self.shared.lock().waiting.push_back(Request { ops, answer });
+        let closed = || Refusal::Io(io::Error::other("the folder is closed"));
+        {
+            let mut state = self.shared.lock();
+            if state.closed {
+                return Err(closed());
+            }
+            state.waiting.push_back(Request { ops, answer });
+        }
         self.shared.work.notify_one();
-        answered.await.unwrap_or_else(|_| Err(io::Error::other("the folder was closed").into()))
+        answered.await.unwrap_or_else(|_| Err(closed()))
     }
 }
 
@@ -128,6 +90,17 @@ impl Drop for Writer {
             // It has nothing left to do but to end; a panic in it was told when it happened.
             let _ = thread.join();
         }
+    }
+}
+
+/// Lets nobody wait for a thread that has ended, also if it has panicked.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.closed = true;
+        state.waiting.clear();
     }
 }
 
@@ -222,6 +195,8 @@ impl Work {
                 touched.clear();
             }
             match self.prepare(ops) {
+                // All of it is there already, and what is there is in the log or on disk.
+                Ok(steps) if steps.is_empty() => drop(answer.send(Ok(None))),
                 Ok(steps) => {
                     touched.extend(steps.iter().map(|step| step.key().clone()));
                     round.push(Prepared { steps, answer });
@@ -249,7 +224,7 @@ impl Work {
         Ok(match op {
             Op::Put(key, bytes, when) if self.stays(&key, bytes.len() as u64, &when)? => None,
             Op::Place(key, _, length) if self.stays(&key, length, &When::NotWhole)? => None,
-            Op::Put(key, bytes, _) if bytes.is_empty() => Some(Step::Touched(key)),
+            Op::Put(key, bytes, When::Missing) if bytes.is_empty() => Some(Step::Touched(key)),
             Op::Put(key, bytes, _) => {
                 let staged = self.files.stage(&bytes)?;
                 Some(Step::Named(key, staged, bytes))
@@ -307,7 +282,7 @@ impl Work {
             self.redo.amend(*place, done)?;
             self.owed.pop();
         }
-        if self.redo.is_full() {
+        if self.redo.is_overfull() {
             self.await_settled()?;
             self.turn();
         }
@@ -409,24 +384,6 @@ fn settle(shared: &Shared, files: &Files) {
     }
 }
 
-impl Op {
-    fn key(&self) -> &Path {
-        match self {
-            Self::Put(key, ..) | Self::Adopt(key, ..) | Self::Place(key, ..) | Self::Remove(key) => key,
-        }
-    }
-
-    fn check(&self, files: &Files) -> Result<(), Refusal> {
-        let path = || files.path(self.key());
-        match self {
-            Self::Put(key, _, When::Absent) if path().exists() => Err(Refusal::Exists(key.clone())),
-            Self::Put(key, _, When::Is(tag)) if entity_tag(&path()).ok() != *tag => Err(Refusal::Changed(key.clone())),
-            Self::Remove(key) if !path().exists() => Err(Refusal::Absent(key.clone())),
-            _ => Ok(()),
-        }
-    }
-}
-
 /// The same failure for one more who waited.
 fn again(failure: &io::Error) -> io::Error {
     match failure.raw_os_error() {
@@ -440,7 +397,6 @@ pub(crate) fn play_back(files: &Files, changes: &[Change]) -> io::Result<()> {
     for change in changes {
         match change {
             Change::Put(key, bytes) if is(&files.path(key), bytes)? => {}
-            Change::Put(key, bytes) if bytes.is_empty() => files.touch(key)?,
             Change::Put(key, bytes) => {
                 files.put_unsynced(key, bytes)?;
             }

@@ -90,6 +90,7 @@ where
     let watch = Watch {
         activity: Arc::clone(&activity),
         yields: again.yields(),
+        puts_off: shared.tls.is_none(),
         abort: shared.abort.clone(),
         metrics: shared.metrics.clone(),
     };

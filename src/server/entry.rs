@@ -186,6 +186,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Entry<T> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
 
     async fn sniffed(pieces: &[&[u8]]) -> Option<(Protocol, Vec<u8>)> {
@@ -202,7 +204,7 @@ mod tests {
         let (mut near, far) = tokio::io::duplex(64);
         tokio::spawn(async move {
             for piece in pieces {
-                tokio::io::AsyncWriteExt::write_all(&mut near, &piece).await.unwrap();
+                near.write_all(&piece).await.unwrap();
                 tokio::task::yield_now().await;
             }
         });
@@ -227,6 +229,41 @@ mod tests {
     async fn a_request_shorter_than_the_preface_is_not_waited_for() {
         let (protocol, all) = sniffed(&[b"G"]).await.unwrap();
         assert_eq!((protocol, all.as_slice()), (Protocol::Http1, b"G".as_slice()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_go_on_is_late_but_not_before_its_time() {
+        let activity = Activity::new();
+        let (first, timeout, keep_alive) =
+            (Instant::now() + Duration::from_secs(5), Duration::from_secs(7), Duration::from_mins(1));
+        let heads = Heads::new(Arc::clone(&activity), first, timeout, keep_alive);
+        let (mut near, far) = tokio::io::duplex(64);
+        let mut entry = Entry::new(far, Prefix::default(), Some(heads));
+        let mut byte = [0; 1];
+        // Two requests, one after the other; the first takes longer than a head may.
+        for _ in 0..2 {
+            near.write_all(b"G").await.unwrap();
+            entry.read_exact(&mut byte).await.unwrap();
+            let running = activity.begin(false);
+            assert!(tokio::time::timeout(Duration::from_secs(20), entry.read(&mut byte)).await.is_err());
+            drop(running);
+        }
+        // Then nothing: the connection may be silent for as long as between any two requests.
+        let silent = Instant::now();
+        let late = entry.read(&mut byte).await.unwrap_err();
+        assert!(late.to_string().contains("no further request"), "{late}");
+        assert_eq!(silent.elapsed().as_secs(), 60);
+        // A head that begins is cut earlier.
+        let (mut near, far) = tokio::io::duplex(64);
+        let heads = Heads::new(Arc::clone(&activity), first, timeout, keep_alive);
+        let mut entry = Entry::new(far, Prefix::default(), Some(heads));
+        drop(activity.begin(false));
+        near.write_all(b"G").await.unwrap();
+        entry.read_exact(&mut byte).await.unwrap();
+        let begun = Instant::now();
+        let late = entry.read(&mut byte).await.unwrap_err();
+        assert!(late.to_string().contains("was not complete"), "{late}");
+        assert_eq!(begun.elapsed().as_secs(), 7);
     }
 
     #[tokio::test]

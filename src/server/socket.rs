@@ -38,6 +38,8 @@ pub(crate) struct Socket {
 pub(crate) struct Watch {
     pub(crate) activity: Arc<Activity>,
     pub(crate) yields: Yields,
+    /// Small answers are put off. Where they are encrypted they wait in the layer above, which does not ask again by itself.
+    pub(crate) puts_off: bool,
     /// Once it is cancelled the connection is reset when it is dropped.
     pub(crate) abort: CancellationToken,
     pub(crate) metrics: Metrics,
@@ -99,7 +101,7 @@ impl AsyncWrite for Socket {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let bodiless = self.watch.activity.bodiless();
-        if bodiless != self.put_off && slices.iter().map(|slice| slice.len()).sum::<usize>() <= SHORT {
+        if self.watch.puts_off && bodiless != self.put_off && slices.iter().map(|slice| slice.len()).sum::<usize>() <= SHORT {
             self.put_off = bodiless;
             self.watch.yields.put_off(cx);
             return Poll::Pending;

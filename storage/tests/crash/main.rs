@@ -70,7 +70,8 @@ fn owner<'a>(repository: &'a RepositoryName, cached_from: Option<&'a str>) -> Ow
 }
 
 async fn open(folder: &Path, disk: Arc<dyn Disk>) -> Store {
-    let around = Surroundings { disk, ..Surroundings::new(Arc::new(SystemClock::default()), Metrics::new()) };
+    // So that the log begins again every few requests.
+    let around = Surroundings { disk, log_size: 1500, ..Surroundings::new(Arc::new(SystemClock::default()), Metrics::new()) };
     Store::open_in(&Location::Folder(folder.to_owned()), around).await.unwrap()
 }
 
