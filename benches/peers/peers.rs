@@ -72,8 +72,10 @@ impl Programs {
         }
         // A line of its log.
         let fields: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-        let release = fields["release-tag"].as_str().or(fields["commit"].as_str()).unwrap_or("unknown");
-        Ok(format!("{release}, {}", fields["go version"].as_str().unwrap_or("unknown")))
+        // Built without its own script it does not know them.
+        let known = |name: &str| fields[name].as_str().filter(|text| !text.is_empty());
+        let release = known("release-tag").or(known("commit")).unwrap_or("of an unknown release");
+        Ok(format!("{release}, {}", known("go version").unwrap_or("of an unknown Go")))
     }
 
     /// How to start one with its content in `data`. Its configuration and its log are written to `run`.
