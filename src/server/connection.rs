@@ -34,9 +34,11 @@ use crate::socket::{Socket, Watch};
 /// The largest head of a request; more is answered with 431.
 const MAX_HEAD: u32 = 32 * 1024;
 
-/// hyper's buffers per direction. What waits in that of a plain connection is a file's pages, which cost nothing. Under TLS it is
-/// memory, in which a stalled connection may hold three chunks of a file: more gains nothing.
-const PLAIN_BUFFER: usize = 512 * 1024;
+/// hyper's buffers per direction. What waits to be sent in that of a plain connection is a file's pages, which cost nothing; what
+/// arrives is memory, of which a push may hold twice as much. A large one spares acknowledgements and system calls where connections
+/// are few. So that a crowd of pushes is bounded as well, its later ones have smaller ones.
+const PLAIN_BUFFERS: [(usize, usize); 3] = [(16, 512 * 1024), (64, 256 * 1024), (usize::MAX, 64 * 1024)];
+/// Under TLS a stalled connection may hold three chunks of a file: more gains nothing.
 const TLS_BUFFER: usize = 192 * 1024;
 
 /// What a client may send on a stream before we have read it, and on all of its streams together.
@@ -72,12 +74,14 @@ struct Connection {
     activity: Arc<Activity>,
     regions: Arc<Regions>,
     again: Again,
+    /// Bytes of a buffer.
+    buffer: usize,
     /// Until here the peer must have shown what it wants.
     deadline: Instant,
 }
 
-/// Serves one connection to its end. Never panics for what a peer does; a panic of the service ends this connection only.
-pub(crate) async fn run<S>(stream: TcpStream, addr: SocketAddr, shared: Shared, service: S)
+/// Serves one connection to its end, when there are so many `others`. Never panics for what a peer does; a panic of the service ends this connection only.
+pub(crate) async fn run<S>(stream: TcpStream, addr: SocketAddr, others: usize, shared: Shared, service: S)
 where
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Unpin + Send + 'static,
     S::Future: Unpin + Send,
@@ -96,8 +100,10 @@ where
     };
     let socket = Socket::new(stream, watch, Arc::clone(&regions), idle_timeout);
     let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+    let plain = PLAIN_BUFFERS.iter().find(|(below, _)| others < *below).map_or(TLS_BUFFER, |(_, size)| *size);
+    let buffer = if shared.tls.is_some() { TLS_BUFFER.min(plain) } else { plain };
     let peer = Peer { addr, tls: shared.tls.is_some() };
-    let ended = Connection { shared, peer, activity, regions, again, deadline }.open(socket, service).await;
+    let ended = Connection { shared, peer, activity, regions, again, buffer, deadline }.open(socket, service).await;
     if let Err(error) = ended {
         tracing::debug!(peer = %addr, error = &*error as &dyn Error, "a connection ended");
     }
@@ -183,7 +189,7 @@ impl Connection {
             // Its timer is one number for heads and for the time between requests, and is set anew for every request.
             .header_read_timeout(None)
             .max_header_size(MAX_HEAD as usize)
-            .max_buf_size(if self.peer.tls { TLS_BUFFER } else { PLAIN_BUFFER })
+            .max_buf_size(self.buffer)
             .half_close(false)
             .serve_connection(io, self.dispatch(Protocol::Http1, service));
         let serve = std::future::poll_fn(|cx| self.again.poll(cx, |cx| connection.poll_without_shutdown(cx)));

@@ -61,7 +61,7 @@ impl Server {
         let connections = TaskTracker::new();
         let mut shutdown = pin!(shutdown);
         while let Some((stream, addr, seat)) = next(&listener, &seats, shutdown.as_mut()).await {
-            let connection = connection::run(stream, addr, shared.clone(), service.clone());
+            let connection = connection::run(stream, addr, connections.len(), shared.clone(), service.clone());
             drop(connections.spawn(async move {
                 connection.await;
                 drop(seat);
