@@ -86,14 +86,14 @@ impl Redo {
     pub(crate) fn open(root: &FsPath, disk: Arc<dyn Disk>, size: u64) -> io::Result<(Self, Vec<Change>)> {
         let mut frames = Vec::new();
         let mut is_new = false;
-        let mut open = |name: &str| {
-            let path = root.join(name);
+        let mut open = |index: usize| {
+            let path = root.join(FILES[index]);
             is_new |= !path.exists();
             let file = disk.open(&path, true)?;
-            frames.extend(read_run(&file)?);
+            frames.extend(read_run(&file, index)?);
             io::Result::Ok(file)
         };
-        let files = [open(FILES[0])?, open(FILES[1])?];
+        let files = [open(0)?, open(1)?];
         if is_new {
             disk.sync_directory(root)?;
         }
@@ -101,7 +101,7 @@ impl Redo {
         let floor = frames.iter().map(|frame| frame.floor).max().unwrap_or_default();
         let next = frames.last().map_or(1, |frame| frame.number + 1);
         // The one without the last frames is begun again first: those count until others do.
-        let current = frames.last().map_or(0, |frame| 1 - frame.file(&files));
+        let current = frames.last().map_or(0, |frame| 1 - frame.file);
         let mut last = HashMap::new();
         for change in frames.into_iter().filter(|frame| frame.number >= floor).flat_map(|frame| frame.changes) {
             last.insert(change.key().clone(), change);
@@ -202,31 +202,20 @@ fn new_run() -> u64 {
 struct Frame {
     number: u64,
     floor: u64,
-    inode: u64,
+    /// The index of the file that it stands in.
+    file: usize,
     changes: Vec<Change>,
 }
 
-impl Frame {
-    /// The index of the file that it stands in.
-    fn file(&self, files: &[File; 2]) -> usize {
-        usize::from(files[1].metadata().is_ok_and(|metadata| inode(&metadata) == self.inode))
-    }
-}
-
-fn inode(metadata: &std::fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(metadata)
-}
-
-fn read_run(file: &File) -> io::Result<Vec<Frame>> {
-    let metadata = file.metadata()?;
-    let length = usize::try_from(metadata.len().min(LONGEST)).map_err(io::Error::other)?;
+fn read_run(file: &File, index: usize) -> io::Result<Vec<Frame>> {
+    let length = usize::try_from(file.metadata()?.len().min(LONGEST)).map_err(io::Error::other)?;
     let mut bytes = vec![0; length];
     file.read_exact_at(&mut bytes, 0)?;
-    Ok(parse_run(&bytes, inode(&metadata)))
+    Ok(parse_run(&bytes, index))
 }
 
 /// The frames at the beginning of `bytes` that are whole and belong together.
-fn parse_run(bytes: &[u8], inode: u64) -> Vec<Frame> {
+fn parse_run(bytes: &[u8], file: usize) -> Vec<Frame> {
     let mut frames: Vec<Frame> = Vec::new();
     let mut rest = bytes;
     let mut run = None;
@@ -240,7 +229,7 @@ fn parse_run(bytes: &[u8], inode: u64) -> Vec<Frame> {
         let follows = run.is_none_or(|run| run == this) && frames.last().is_none_or(|last| last.number + 1 == number);
         let whole = magic == *MAGIC && follows && room >= HEADER + length && check(&header[..48], payload) == header[48..];
         let Some(changes) = decode(payload).filter(|_| whole) else { break };
-        frames.push(Frame { number, floor, inode, changes });
+        frames.push(Frame { number, floor, file, changes });
         run = Some(this);
         let Some(next) = rest.get(room..) else { break };
         rest = next;
