@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use futures_util::future::Either;
 use oci::{
     Algorithm, Blob, BlobStat, Descriptor, Digest, Discover, Error, Listing, Manifest, ManifestStat, Page, Pull, Reference,
     ReferrersList, RepositoryName, Tag,
@@ -71,15 +72,23 @@ pub(crate) fn transport(storage: &config::Storage) -> anyhow::Result<Option<Tran
 /// The routing of names, as the API asks for it.
 pub(crate) struct ApiNames(pub(crate) Arc<proxy::Names>);
 
-#[async_trait]
 impl api::Names for ApiNames {
-    async fn resolve(&self, name: &RepositoryName, namespace: Option<&str>) -> Result<api::Resolved, Error> {
-        let resolved = self.0.resolve(name, namespace).await?;
-        Ok(api::Resolved { repository: resolved.repository, namespace: resolved.namespace })
+    fn resolve<'a>(&'a self, name: &'a RepositoryName, namespace: Option<&'a str>) -> api::Resolving<'a> {
+        match self.0.resolve_at_once(name, namespace) {
+            Some(resolved) => Either::Left(std::future::ready(resolved.map(for_api))),
+            None => Either::Right(Box::pin(async move { self.0.resolve(name, namespace).await.map(for_api) })),
+        }
     }
 
     fn check_push(&self, name: &RepositoryName) -> Result<(), Error> {
         self.0.check_push(name)
+    }
+}
+
+fn for_api(resolved: proxy::Resolved) -> api::Resolved {
+    match resolved {
+        proxy::Resolved::Hosted => api::Resolved::Hosted,
+        proxy::Resolved::Cached { repository, namespace } => api::Resolved::Cached { repository, namespace },
     }
 }
 

@@ -20,5 +20,5 @@ mod service;
 mod uploads;
 
 pub use guard::{Access, Action, Guard};
-pub use names::{Names, Resolved};
+pub use names::{Names, Resolved, Resolving};
 pub use service::{Api, Parts, Readiness, RequestIds};

@@ -1,7 +1,5 @@
 //! Pulling: manifests and blobs.
 
-use std::sync::Arc;
-
 use futures_util::StreamExt;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, IF_RANGE, RANGE};
 use http::{HeaderMap, Response, StatusCode};
@@ -21,7 +19,7 @@ impl Api {
         head: bool,
         headers: &HeaderMap,
     ) -> Result<Response<Body>, Error> {
-        let pull = self.pull();
+        let pull = self.pull(source);
         let (stat, body) = if head {
             (pull.resolve(&source.name, reference).await?, Body::empty())
         } else {
@@ -41,7 +39,7 @@ impl Api {
 
     /// [end-2] HEAD of a blob.
     pub(crate) async fn stat_blob(&self, source: &Source, digest: &Digest, headers: &HeaderMap) -> Result<Response<Body>, Error> {
-        let stat = self.pull().stat_blob(&source.name, digest).await?;
+        let stat = self.pull(source).stat_blob(&source.name, digest).await?;
         if respond::none_match(headers, digest) {
             return Ok(respond::not_modified(digest));
         }
@@ -54,10 +52,10 @@ impl Api {
     /// [end-2] GET of a blob, whole or in part. [RFC 9110 section 14]
     pub(crate) async fn pull_blob(&self, source: &Source, digest: &Digest, headers: &HeaderMap) -> Result<Response<Body>, Error> {
         if respond::none_match(headers, digest) {
-            self.pull().stat_blob(&source.name, digest).await?;
+            self.pull(source).stat_blob(&source.name, digest).await?;
             return Ok(respond::not_modified(digest));
         }
-        let blob = self.pull().blob(&source.name, digest).await?;
+        let blob = self.pull(source).blob(&source.name, digest).await?;
         match (blob.size, wanted_range(headers, &blob)) {
             (Some(size), RangeOutcome::Unsatisfiable) => Ok(unsatisfiable(size)),
             (Some(size), RangeOutcome::Part(range)) => part(blob, range, size).await,
@@ -65,8 +63,8 @@ impl Api {
         }
     }
 
-    fn pull(&self) -> &Arc<dyn Pull> {
-        &self.parts().pull
+    fn pull(&self, source: &Source) -> &dyn Pull {
+        if source.hosted { &self.parts().registry } else { self.parts().pull.as_ref() }
     }
 }
 

@@ -88,7 +88,8 @@ pub(crate) fn accept_ranges(response: &mut Response<Body>) {
 
 /// The strong entity tag of content: its digest.
 pub(crate) fn entity_tag(digest: &Digest) -> String {
-    format!("\"{digest}\"")
+    let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
+    ["\"", algorithm, ":", hex, "\""].concat()
 }
 
 /// Does `If-None-Match` hold this content? [RFC 9110 section 13.1.2: weak comparison]

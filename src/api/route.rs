@@ -62,6 +62,8 @@ pub struct Source {
     pub namespace: Option<String>,
     /// The name in the path, where the stored one is another.
     pub asked: Option<RepositoryName>,
+    /// Whether it is known to be no upstream's, so that none need be asked.
+    pub hosted: bool,
 }
 
 /// Why a request is no route.
@@ -286,7 +288,7 @@ fn repository(path: &str) -> Result<RepositoryName, Error> {
 }
 
 fn source(path: &str, query: &Query) -> Result<Source, Error> {
-    Ok(Source { name: repository(path)?, namespace: query.first("ns").map(str::to_owned), asked: None })
+    Ok(Source { name: repository(path)?, namespace: query.first("ns").map(str::to_owned), asked: None, hosted: false })
 }
 
 fn digest(text: &str) -> Result<Digest, Error> {

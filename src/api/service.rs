@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,8 +20,8 @@ use uuid::Uuid;
 
 use crate::change::ToTheEnd;
 use crate::guard::Guard;
-use crate::names::Names;
-use crate::route::Route;
+use crate::names::{Names, Resolved};
+use crate::route::{Refusal, Route};
 use crate::{error, respond};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -98,7 +97,7 @@ impl RequestIds {
 pub struct Parts {
     /// What is held here: pushes, deletions and the catalog go to it.
     pub registry: Registry,
-    /// Where pulls go: the registry, or a pull-through around it.
+    /// Where pulls go of what is not hosted: a pull-through around the registry.
     pub pull: Arc<dyn Pull>,
     /// Where listings go.
     pub discover: Arc<dyn Discover>,
@@ -140,56 +139,67 @@ impl Api {
         format!("{}/v2/{path}", self.0.external_url)
     }
 
-    async fn handle(&self, request: Request<RequestBody>) -> Response<Body> {
-        let start = self.0.clock.monotonic();
-        let request_id = self.0.ids.next();
-        let (head, body) = request.into_parts();
-        let mut pending = Pending::new(self, start, request_id, &head);
-        let parsed = Route::parse(&head.method, head.uri.path(), head.uri.query());
-        let mut response = match parsed {
-            Ok(route) => {
-                pending.entry.label = route.label();
-                let answered = self.answer(route, &head.headers, body, request_id).await;
-                answered.unwrap_or_else(|failure| error::response(&failure, request_id.as_str()))
+    #[expect(clippy::manual_async_fn, reason = "an async fn has each of its parameters twice in its state")]
+    fn handle(
+        mut pending: Pending,
+        parsed: Result<Route, Refusal>,
+        headers: HeaderMap,
+        body: RequestBody,
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send {
+        async move {
+            let request_id = pending.entry.request_id;
+            let mut response = match parsed {
+                Ok(route) => {
+                    pending.entry.label = route.label();
+                    let answered = pending.api.answer(route, &headers, body, request_id).await;
+                    answered.unwrap_or_else(|failure| error::response(&failure, request_id.as_str()))
+                }
+                Err(refusal) => error::refusal(&refusal, request_id.as_str()),
+            };
+            respond::set(&mut response, REQUEST_ID, request_id.as_str());
+            if pending.entry.path.starts_with("/v2") {
+                response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
             }
-            Err(refusal) => error::refusal(&refusal, request_id.as_str()),
-        };
-        respond::set(&mut response, REQUEST_ID, request_id.as_str());
-        if head.uri.path().starts_with("/v2") {
-            response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+            pending.entry.status = response.status().as_u16();
+            Ok(response.map(|body| body.on_end(move |sent, complete| pending.end(sent, complete))))
         }
-        pending.entry.status = response.status().as_u16();
-        response.map(|body| body.on_end(move |sent, complete| pending.end(sent, complete)))
     }
 
-    async fn answer(
+    #[expect(clippy::manual_async_fn, reason = "as above")]
+    fn answer(
         &self,
         mut route: Route,
         headers: &HeaderMap,
         body: RequestBody,
         request_id: RequestId,
-    ) -> Result<Response<Body>, Error> {
-        let mut namespace = None;
-        if let Some(source) = route.source_mut() {
-            let resolved = self.0.names.resolve(&source.name, source.namespace.as_deref()).await?;
-            if resolved.repository != source.name {
-                source.asked = Some(std::mem::replace(&mut source.name, resolved.repository));
+    ) -> impl Future<Output = Result<Response<Body>, Error>> + Send {
+        async move {
+            let mut namespace = None;
+            if let Some(source) = route.source_mut() {
+                match self.0.names.resolve(&source.name, source.namespace.as_deref()).await? {
+                    Resolved::Hosted => source.hosted = true,
+                    Resolved::Cached { repository, namespace: from } => {
+                        if repository != source.name {
+                            source.asked = Some(std::mem::replace(&mut source.name, repository));
+                        }
+                        namespace = from;
+                    }
+                }
             }
-            namespace = resolved.namespace;
+            self.0.guard.check(&route)?;
+            let mut response = if route.is_change() {
+                self.refuse_web_pages(headers)?;
+                let (api, headers) = (self.clone(), headers.clone());
+                let change = async move { api.dispatch(route, &headers, body, request_id.as_str()).await };
+                ToTheEnd::new(change, self.0.tasks.clone()).await?
+            } else {
+                Box::pin(self.dispatch(route, headers, body, request_id.as_str())).await?
+            };
+            if let Some(namespace) = namespace {
+                respond::set(&mut response, respond::NAMESPACE, namespace);
+            }
+            Ok(response)
         }
-        self.0.guard.check(&route)?;
-        let mut response = if route.is_change() {
-            self.refuse_web_pages(headers)?;
-            let (api, headers) = (self.clone(), headers.clone());
-            let change = async move { api.dispatch(route, &headers, body, request_id.as_str()).await };
-            ToTheEnd::new(change, self.0.tasks.clone()).await?
-        } else {
-            Box::pin(self.dispatch(route, headers, body, request_id.as_str())).await?
-        };
-        if let Some(namespace) = namespace {
-            respond::set(&mut response, respond::NAMESPACE, namespace);
-        }
-        Ok(response)
     }
 
     /// A web page that somebody has open on this machine can send requests here, also under a name that leads here by a trick. No
@@ -214,24 +224,28 @@ impl Api {
             Route::Ready => Ok(self.ready()),
             Route::Metrics => Ok(respond::full(telemetry::CONTENT_TYPE, self.0.metrics.encode())),
             Route::Version => Ok(respond::full("application/json", "{}")),
-            Route::Catalog { page } => self.catalog(&page).await,
+            Route::Catalog { page } => Box::pin(self.catalog(&page)).await,
             Route::Tags { source, page } => self.tags(&source, &page).await,
             Route::Referrers { source, subject, artifact_type, page } => {
-                self.referrers(&source, &subject, artifact_type, &page).await
+                Box::pin(self.referrers(&source, &subject, artifact_type, &page)).await
             }
             Route::PullManifest { source, reference, head } => self.pull_manifest(&source, &reference, head, headers).await,
-            Route::PushManifest { name, reference, tags } => self.push_manifest(&name, reference, tags, headers, body).await,
-            Route::DeleteManifest { name, reference } => self.delete_manifest(&name, &reference).await,
+            Route::PushManifest { name, reference, tags } => {
+                Box::pin(self.push_manifest(&name, reference, tags, headers, body)).await
+            }
+            Route::DeleteManifest { name, reference } => Box::pin(self.delete_manifest(&name, &reference)).await,
             Route::PullBlob { source, digest, head: true } => self.stat_blob(&source, &digest, headers).await,
             Route::PullBlob { source, digest, head: false } => self.pull_blob(&source, &digest, headers).await,
-            Route::DeleteBlob { name, digest } => self.delete_blob(&name, &digest).await,
-            Route::StartUpload { name, algorithm } => self.start_upload(&name, algorithm).await,
-            Route::PushBlob { name, digest } => self.push_blob(&name, &digest, body).await,
-            Route::MountBlob { name, digest, from } => self.mount_blob(&name, &digest, from.as_ref()).await,
-            Route::UploadStatus { name, id } => self.upload_status(&name, id).await,
-            Route::AppendUpload { name, id } => self.append_upload(&name, id, headers, body, request_id).await,
-            Route::FinishUpload { name, id, digest } => self.finish_upload(&name, id, &digest, headers, body, request_id).await,
-            Route::CancelUpload { name, id } => self.cancel_upload(&name, id).await,
+            Route::DeleteBlob { name, digest } => Box::pin(self.delete_blob(&name, &digest)).await,
+            Route::StartUpload { name, algorithm } => Box::pin(self.start_upload(&name, algorithm)).await,
+            Route::PushBlob { name, digest } => Box::pin(self.push_blob(&name, &digest, body)).await,
+            Route::MountBlob { name, digest, from } => Box::pin(self.mount_blob(&name, &digest, from.as_ref())).await,
+            Route::UploadStatus { name, id } => Box::pin(self.upload_status(&name, id)).await,
+            Route::AppendUpload { name, id } => Box::pin(self.append_upload(&name, id, headers, body, request_id)).await,
+            Route::FinishUpload { name, id, digest } => {
+                Box::pin(self.finish_upload(&name, id, &digest, headers, body, request_id)).await
+            }
+            Route::CancelUpload { name, id } => Box::pin(self.cancel_upload(&name, id)).await,
         }
     }
 
@@ -260,7 +274,7 @@ struct Entry {
     method: Method,
     path: String,
     status: u16,
-    peer: Option<SocketAddr>,
+    peer: Option<Peer>,
     /// A copy: to hold the head itself would hold the connection's buffer.
     agent: Option<String>,
 }
@@ -269,17 +283,17 @@ struct Entry {
 const CLIENT_LEFT: u16 = 499;
 
 impl Pending {
-    fn new(api: &Api, start: Duration, request_id: RequestId, head: &http::request::Parts) -> Self {
+    fn new(api: Api, start: Duration, request_id: RequestId, head: &http::request::Parts, peer: Option<Peer>) -> Self {
         let entry = Entry {
             request_id,
             label: "none",
             method: head.method.clone(),
             path: cut(head.uri.path(), 512).to_owned(),
             status: CLIENT_LEFT,
-            peer: head.extensions.get::<Peer>().map(|peer| peer.addr),
+            peer,
             agent: head.headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok()).map(str::to_owned),
         };
-        Self { api: api.clone(), start, entry, ended: None }
+        Self { api, start, entry, ended: None }
     }
 
     fn end(mut self, sent: u64, complete: bool) {
@@ -311,7 +325,7 @@ impl Entry {
             duration_ms,
             size_bytes = sent,
             complete,
-            peer = self.peer.map(tracing::field::display),
+            peer = self.peer.as_ref().map(Peer::as_str),
             user_agent = self.agent,
             "request"
         );
@@ -333,8 +347,13 @@ impl tower::Service<Request<RequestBody>> for Api {
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let api = self.clone();
-        Box::pin(async move { Ok(api.handle(request).await) })
+        let start = self.0.clock.monotonic();
+        let request_id = self.0.ids.next();
+        let (head, body) = request.into_parts();
+        // What is parsed here is not part of the future, which should be small: it is allocated for every request.
+        let parsed = Route::parse(&head.method, head.uri.path(), head.uri.query());
+        let pending = Pending::new(self.clone(), start, request_id, &head, body.peer().cloned());
+        Box::pin(Self::handle(pending, parsed, head.headers, body))
     }
 }
 

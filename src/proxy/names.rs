@@ -38,13 +38,18 @@ pub struct Upstream {
     pub tag_lifetime: Duration,
 }
 
-/// A name as it is stored here.
+/// What a name means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolved {
-    /// The repository.
-    pub repository: RepositoryName,
-    /// The namespace that led to it, to be echoed as `OCI-Namespace`.
-    pub namespace: Option<String>,
+pub enum Resolved {
+    /// A repository that is hosted here, under the name itself.
+    Hosted,
+    /// One of an upstream's.
+    Cached {
+        /// The name under which it is stored here.
+        repository: RepositoryName,
+        /// The namespace that led to it, to be echoed as `OCI-Namespace`.
+        namespace: Option<String>,
+    },
 }
 
 /// The upstreams of this server.
@@ -64,22 +69,31 @@ impl Names {
     ///
     /// `NameUnknown` for a namespace that is not configured: it is never sent to another upstream.
     pub async fn resolve(&self, name: &RepositoryName, namespace: Option<&str>) -> Result<Resolved, Error> {
+        if let Some(resolved) = self.resolve_at_once(name, namespace) {
+            return resolved;
+        }
+        for upstream in &self.upstreams {
+            if upstream.answers(name) && !self.cache.is_hosted(name).await? {
+                return upstream.cached(name, None);
+            }
+        }
+        Ok(Resolved::Hosted)
+    }
+
+    /// The same, where the name alone tells it; `None` where it has to be looked up what is hosted here.
+    #[must_use]
+    pub fn resolve_at_once(&self, name: &RepositoryName, namespace: Option<&str>) -> Option<Result<Resolved, Error>> {
         if let Some(namespace) = namespace {
             let host = if DOCKER_HUB_ALIASES.contains(&namespace) { DOCKER_HUB } else { namespace };
             let upstream = self.upstreams.iter().find(|upstream| upstream.host == host);
-            let upstream = upstream.ok_or_else(|| Error::NameUnknown { name: format!("{name} of the namespace {namespace}") })?;
-            return Ok(Resolved { repository: upstream.cached_name(name)?, namespace: Some(namespace.to_owned()) });
+            let unknown = || Error::NameUnknown { name: format!("{name} of the namespace {namespace}") };
+            return Some(upstream.ok_or_else(unknown).and_then(|upstream| upstream.cached(name, Some(namespace))));
         }
         if let Some((upstream, rest)) = self.upstream_of(name) {
-            return Ok(Resolved { repository: upstream.cached_name(&rest)?, namespace: None });
+            return Some(upstream.cached(&rest, None));
         }
-        for upstream in &self.upstreams {
-            let answers = upstream.root.as_ref().is_some_and(|matches| matches(name));
-            if answers && !self.cache.is_hosted(name).await? {
-                return Ok(Resolved { repository: upstream.cached_name(name)?, namespace: None });
-            }
-        }
-        Ok(Resolved { repository: name.clone(), namespace: None })
+        let nobody = !self.upstreams.iter().any(|upstream| upstream.answers(name));
+        nobody.then_some(Ok(Resolved::Hosted))
     }
 
     /// May a push go to this name? `Denied`, with what to do instead, for a name of an upstream.
@@ -103,6 +117,15 @@ impl Names {
 }
 
 impl Upstream {
+    /// Does it answer this name without any prefix?
+    fn answers(&self, name: &RepositoryName) -> bool {
+        self.root.as_ref().is_some_and(|matches| matches(name))
+    }
+
+    fn cached(&self, name: &RepositoryName, namespace: Option<&str>) -> Result<Resolved, Error> {
+        Ok(Resolved::Cached { repository: self.cached_name(name)?, namespace: namespace.map(str::to_owned) })
+    }
+
     /// The name under which a repository of this upstream is stored here. Docker Hub's official images are `library/` ones however
     /// they are asked for.
     fn cached_name(&self, name: &RepositoryName) -> Result<RepositoryName, Error> {

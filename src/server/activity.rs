@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use telemetry::Metrics;
 use tokio::time::Instant;
 
 /// Shared by a connection's socket, its requests and its driver. All of it is a hint to timers, so nothing orders by it.
 #[derive(Debug)]
 pub(crate) struct Activity {
+    /// Here, because a count of references that all connections change costs more than it looks.
+    metrics: Metrics,
     origin: Instant,
     /// Set once somebody asks for the silence: to ask the clock at every step costs more than most steps.
     timed: AtomicBool,
@@ -30,8 +33,9 @@ pub(crate) struct Running(Arc<Activity>);
 pub(crate) struct Ours(Arc<Activity>);
 
 impl Activity {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
+            metrics,
             origin: Instant::now(),
             timed: AtomicBool::new(false),
             progress: AtomicU64::new(0),
@@ -62,6 +66,11 @@ impl Activity {
     pub(crate) fn ours(self: &Arc<Self>) -> Ours {
         self.ours.fetch_add(1, Ordering::Relaxed);
         Ours(Arc::clone(self))
+    }
+
+    /// Where its bytes are counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// From now on [`Activity::silence`] is asked for.

@@ -20,13 +20,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-use crate::Peer;
 use crate::activity::Activity;
 use crate::again::Again;
 use crate::body::Body;
 use crate::dispatch::Dispatch;
+use crate::drain::Drain;
 use crate::entry::{Entry, Heads, Prefix, Protocol, sniff};
 use crate::limits::Limits;
+use crate::peer::Peer;
 use crate::regions::Regions;
 use crate::request::RequestBody;
 use crate::socket::{Socket, Watch};
@@ -60,8 +61,7 @@ pub(crate) struct Shared {
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) metrics: Metrics,
-    /// Finish what runs, begin nothing.
-    pub(crate) drain: CancellationToken,
+    pub(crate) drain: Drain,
     /// End now.
     pub(crate) abort: CancellationToken,
     /// The tasks of HTTP/2 streams.
@@ -86,7 +86,7 @@ where
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Unpin + Send + 'static,
     S::Future: Unpin + Send,
 {
-    let activity = Activity::new();
+    let activity = Activity::new(shared.metrics.clone());
     let regions = Arc::new(Regions::default());
     let deadline = Instant::now() + shared.limits.header_timeout;
     let idle_timeout = shared.limits.idle_timeout;
@@ -102,7 +102,7 @@ where
     let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
     let plain = PLAIN_BUFFERS.iter().find(|(below, _)| others < *below).map_or(TLS_BUFFER, |(_, size)| *size);
     let buffer = if shared.tls.is_some() { TLS_BUFFER.min(plain) } else { plain };
-    let peer = Peer { addr, tls: shared.tls.is_some() };
+    let peer = Peer::new(addr, shared.tls.is_some());
     let ended = Connection { shared, peer, activity, regions, again, buffer, deadline }.open(socket, service).await;
     if let Err(error) = ended {
         tracing::debug!(peer = %addr, error = &*error as &dyn Error, "a connection ended");
@@ -145,7 +145,7 @@ impl Connection {
     async fn before_requests<T>(&self, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
         tokio::select! {
             biased;
-            () = self.shared.drain.cancelled() => Err(io::Error::other("the server stops")),
+            () = self.shared.drain.begun() => Err(io::Error::other("the server stops")),
             result = tokio::time::timeout_at(self.deadline, step) => result?,
         }
     }
@@ -164,13 +164,12 @@ impl Connection {
 
     fn dispatch<S>(&self, protocol: Protocol, service: S) -> Dispatch<S> {
         // What is encrypted or framed has to be read first.
-        let sends_files = cfg!(target_os = "linux") && protocol == Protocol::Http1 && !self.peer.tls;
+        let sends_files = cfg!(target_os = "linux") && protocol == Protocol::Http1 && !self.peer.is_tls();
         Dispatch {
             service: Box::new(service),
-            peer: self.peer,
+            peer: self.peer.clone(),
             protocol,
             idle_timeout: self.shared.limits.idle_timeout,
-            metrics: self.shared.metrics.clone(),
             activity: Arc::clone(&self.activity),
             regions: sends_files.then(|| Arc::clone(&self.regions)),
         }
@@ -196,7 +195,7 @@ impl Connection {
         let drained = tokio::select! {
             biased;
             result = serve => Some(result),
-            () = self.shared.drain.cancelled() => None,
+            () = self.shared.drain.begun() => None,
         };
         let result = match drained {
             Some(result) => result,
@@ -250,7 +249,7 @@ impl Connection {
                 biased;
                 () = self.shared.abort.cancelled() => return Ok(()),
                 result = std::future::poll_fn(|cx| self.again.poll(cx, |cx| connection.as_mut().poll(cx))) => return Ok(result?),
-                () = self.shared.drain.cancelled(), if !draining => {
+                () = self.shared.drain.begun(), if !draining => {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
                 }

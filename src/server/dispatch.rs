@@ -9,13 +9,12 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use telemetry::Metrics;
 use tower::Service;
 
-use crate::Peer;
 use crate::activity::{Activity, Ours, Running};
 use crate::body::{Body, Sent};
 use crate::entry::Protocol;
+use crate::peer::Peer;
 use crate::regions::Regions;
 use crate::request::RequestBody;
 
@@ -26,7 +25,6 @@ pub(crate) struct Dispatch<S> {
     pub(crate) peer: Peer,
     pub(crate) protocol: Protocol,
     pub(crate) idle_timeout: Duration,
-    pub(crate) metrics: Metrics,
     pub(crate) activity: Arc<Activity>,
     /// Those of a connection that can send files itself.
     pub(crate) regions: Option<Arc<Regions>>,
@@ -44,13 +42,10 @@ where
     fn call(&self, request: Request<Incoming>) -> Answer<S> {
         let running = self.activity.begin(!request.body().is_end_stream());
         let ours = self.activity.ours();
-        let mut request =
-            request.map(|incoming| RequestBody::incoming(incoming, self.idle_timeout, self.metrics.clone(), &self.activity));
-        request.extensions_mut().insert(self.peer);
+        let request = request.map(|incoming| RequestBody::incoming(incoming, self.idle_timeout, &self.activity, &self.peer));
         Answer {
             step: Step::Asked(S::clone(&self.service), Some(request)),
             protocol: self.protocol,
-            metrics: self.metrics.clone(),
             activity: Arc::clone(&self.activity),
             regions: self.regions.clone(),
             held: Some((ours, running)),
@@ -62,7 +57,6 @@ where
 pub(crate) struct Answer<S: Service<Request<RequestBody>>> {
     step: Step<S>,
     protocol: Protocol,
-    metrics: Metrics,
     activity: Arc<Activity>,
     regions: Option<Arc<Regions>>,
     /// Until there is a response.
@@ -91,7 +85,7 @@ where
         }
         let Step::Answering(answering) = &mut this.step else { return Poll::Pending };
         let response = ready!(Pin::new(answering).poll(cx))?;
-        let sent = |body| Sent::new(body, this.protocol, this.metrics.clone(), &this.activity, this.regions.as_ref());
+        let sent = |body| Sent::new(body, this.protocol, &this.activity, this.regions.as_ref());
         let response = response.map(sent);
         this.held = None;
         Poll::Ready(Ok(response))

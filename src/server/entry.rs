@@ -233,7 +233,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_does_not_go_on_is_late_but_not_before_its_time() {
-        let activity = Activity::new();
+        let activity = Activity::new(telemetry::Metrics::new());
         let (first, timeout, keep_alive) =
             (Instant::now() + Duration::from_secs(5), Duration::from_secs(7), Duration::from_mins(1));
         let heads = Heads::new(Arc::clone(&activity), first, timeout, keep_alive);

@@ -10,31 +10,23 @@ mod bind;
 mod body;
 mod connection;
 mod dispatch;
+mod drain;
 mod entry;
 mod limits;
 mod pages;
+mod peer;
 mod regions;
 mod request;
 mod serve;
 mod socket;
 mod wire;
 
-use std::net::SocketAddr;
-
 pub use bind::{BindError, Server};
 pub use body::Body;
 pub use limits::{Limits, raise_file_limit};
+pub use peer::Peer;
 pub use request::{BodyError, RequestBody};
 pub use serve::Drained;
 
 /// Any error that a response body can end with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Who is on the other end of the connection; found in the extensions of every request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    /// Its address as the socket has it, an IPv4 address as such even where the listener speaks IPv6.
-    pub addr: SocketAddr,
-    /// Whether the connection is encrypted by this server.
-    pub tls: bool,
-}

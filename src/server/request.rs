@@ -9,17 +9,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use telemetry::Metrics;
 use tokio::time::{Instant, Sleep};
 
 use crate::BoxError;
 use crate::activity::{Activity, Running};
+use crate::peer::Peer;
 
 /// What a client sends. Reading it fails when the client is silent for [`crate::Limits::idle_timeout`] while someone reads; time
 /// in which nobody reads does not count.
 #[derive(Default)]
 pub struct RequestBody {
     kind: Kind,
+    peer: Option<Peer>,
 }
 
 /// Why a request's body could not be read to its end.
@@ -45,7 +46,6 @@ struct Watched {
     /// Made when the client pauses for the first time, then reused.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
-    metrics: Metrics,
     activity: Arc<Activity>,
     _running: Running,
 }
@@ -63,20 +63,27 @@ impl RequestBody {
         Self::default()
     }
 
-    pub(crate) fn incoming(incoming: Incoming, idle_timeout: Duration, metrics: Metrics, activity: &Arc<Activity>) -> Self {
+    pub(crate) fn incoming(incoming: Incoming, idle_timeout: Duration, activity: &Arc<Activity>, peer: &Peer) -> Self {
+        let peer = Some(peer.clone());
         if incoming.is_end_stream() {
-            return Self::empty();
+            return Self { kind: Kind::default(), peer };
         }
         let running = activity.running();
         let activity = Arc::clone(activity);
-        let watched = Watched { incoming, idle_timeout, timer: None, waiting: false, metrics, activity, _running: running };
-        Self { kind: Kind::Incoming(Box::new(watched)) }
+        let watched = Watched { incoming, idle_timeout, timer: None, waiting: false, activity, _running: running };
+        Self { kind: Kind::Incoming(Box::new(watched)), peer }
+    }
+
+    /// Who sends it; nobody for one that did not come over a connection.
+    #[must_use]
+    pub fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
     }
 }
 
 impl From<Bytes> for RequestBody {
     fn from(bytes: Bytes) -> Self {
-        Self { kind: Kind::Full(bytes) }
+        Self { kind: Kind::Full(bytes), peer: None }
     }
 }
 
@@ -115,7 +122,7 @@ impl Watched {
             let next = next.map(|result| result.map_err(|error| BodyError::Broken(error.into())));
             if let Some(Ok(frame)) = &next {
                 let length = frame.data_ref().map_or(0, Bytes::len);
-                self.metrics.received(u64::try_from(length).unwrap_or(u64::MAX));
+                self.activity.metrics().received(u64::try_from(length).unwrap_or(u64::MAX));
             }
             return Poll::Ready(next);
         }

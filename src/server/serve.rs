@@ -17,6 +17,7 @@ use tower::Service;
 use crate::bind::Server;
 use crate::body::Body;
 use crate::connection::{self, Shared};
+use crate::drain::Drain;
 use crate::request::RequestBody;
 
 /// How long connections that are told to end at once may take for it.
@@ -39,7 +40,7 @@ impl Server {
     /// Answers requests with `service` until `shutdown` resolves. Then closes the listener, lets running requests finish within
     /// [`crate::Limits::drain_timeout`], cuts the rest and returns.
     ///
-    /// Every request has its [`crate::Peer`] in its extensions. A panic in `service` ends the connection (HTTP/1) or the stream
+    /// Every request's body knows its [`crate::Peer`]. A panic in `service` ends the connection (HTTP/1) or the stream
     /// (HTTP/2) that it happened in, and nothing else. A client that goes away drops the future that answers it: what must be
     /// finished belongs into a task of its own.
     pub async fn serve<S>(self, service: S, shutdown: impl Future<Output = ()>) -> Drained
@@ -54,7 +55,7 @@ impl Server {
             tls,
             limits: Arc::new(limits),
             metrics,
-            drain: CancellationToken::new(),
+            drain: Drain::default(),
             abort: CancellationToken::new(),
             streams: TaskTracker::new(),
         };
@@ -115,7 +116,7 @@ fn belongs_to_peer(error: &io::Error) -> bool {
 async fn drain(shared: &Shared, connections: &TaskTracker, timeout: Duration) -> Drained {
     connections.close();
     shared.streams.close();
-    shared.drain.cancel();
+    shared.drain.begin();
     tracing::info!(connections = connections.len(), "stopping: no new connections, running requests may finish");
     let all = async {
         connections.wait().await;

@@ -1,6 +1,7 @@
 //! The numbers that an operator watches, as one value that the rooms share.
 
 mod labels;
+mod series;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ struct Inner {
     registry: Registry,
     requests: Family<labels::Request, Counter>,
     request_duration: Histograms<labels::Route>,
+    recent: series::Requests,
     received: Counter,
     sent: Counter,
     sendfile: Counter,
@@ -59,8 +61,11 @@ impl Metrics {
     /// DELETE is counted as `other`, so that a client cannot grow the set of labels.
     pub fn request(&self, route: &'static str, method: &str, status: u16, duration: Duration) {
         let method = labels::method_label(method);
-        self.0.requests.get_or_create(&labels::Request { route, method, status }).inc();
-        self.0.request_duration.get_or_create(&labels::Route { route }).observe(duration.as_secs_f64());
+        self.0.recent.observe(labels::Request { route, method, status }, duration, |labels| {
+            let count = self.0.requests.get_or_create(&labels).clone();
+            let duration = self.0.request_duration.get_or_create(&labels::Route { route }).clone();
+            series::Series::new(labels, count, duration)
+        });
     }
 
     /// Counts bytes of request bodies that arrived.
@@ -155,6 +160,7 @@ impl Default for Inner {
             registry: Registry::with_prefix("roadstead"),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(transfer_histogram),
+            recent: series::Requests::default(),
             received: Counter::default(),
             sent: Counter::default(),
             sendfile: Counter::default(),

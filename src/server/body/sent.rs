@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use telemetry::Metrics;
 
 use crate::BoxError;
 use crate::activity::{Activity, Ours, Running};
@@ -22,7 +21,6 @@ const QUANTUM: usize = 1024 * 1024;
 pub(crate) struct Sent {
     body: Body,
     protocol: Protocol,
-    metrics: Metrics,
     activity: Arc<Activity>,
     /// Bytes handed out since the last pause.
     quantum: usize,
@@ -34,24 +32,18 @@ pub(crate) struct Sent {
 
 impl Sent {
     /// `regions` are those of a connection that can send files itself.
-    pub(crate) fn new(
-        mut body: Body,
-        protocol: Protocol,
-        metrics: Metrics,
-        activity: &Arc<Activity>,
-        regions: Option<&Arc<Regions>>,
-    ) -> Self {
+    pub(crate) fn new(mut body: Body, protocol: Protocol, activity: &Arc<Activity>, regions: Option<&Arc<Regions>>) -> Self {
         if let Some(regions) = regions {
             body.lend_to(regions);
         }
         let running = activity.running();
         let activity = Arc::clone(activity);
-        Self { body, protocol, metrics, activity, quantum: 0, pause: None, waiting: None, _running: running }
+        Self { body, protocol, activity, quantum: 0, pause: None, waiting: None, _running: running }
     }
 
     fn count(&mut self, frame: &Frame<Bytes>) {
         let length = frame.data_ref().map_or(0, Bytes::len);
-        self.metrics.sent(u64::try_from(length).unwrap_or(u64::MAX));
+        self.activity.metrics().sent(u64::try_from(length).unwrap_or(u64::MAX));
         self.activity.progress();
         self.quantum += length;
         if self.quantum >= QUANTUM {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// How long lines are gathered. A server that is killed loses no more than this.
-const GATHERED: Duration = Duration::from_millis(2);
+const GATHERED: Duration = Duration::from_millis(10);
 /// More than this does not wait: whoever logs waits for the reader of the log, as without this.
 const MOST: usize = 1024 * 1024;
 

@@ -3,16 +3,16 @@
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
-use roadstead_server::{BindError, Body, Limits, Peer, RequestBody, Server};
+use roadstead_server::{BindError, Body, Limits, RequestBody, Server};
 use telemetry::Metrics;
 
 use crate::harness::{Tls, get, get2, http1_over, http2_over, limits, read, start, start_with};
 
 /// Says what the server knew of the request.
 async fn describe(request: Request<RequestBody>) -> Response<Body> {
-    let peer = *request.extensions().get::<Peer>().unwrap();
-    assert!(peer.addr.ip().is_loopback());
-    Response::new(Body::full(format!("{:?} tls={}", request.version(), peer.tls)))
+    let peer = request.body().peer().unwrap();
+    assert!(peer.addr().ip().is_loopback());
+    Response::new(Body::full(format!("{:?} tls={}", request.version(), peer.is_tls())))
 }
 
 async fn echo(request: Request<RequestBody>) -> Response<Body> {

@@ -1,0 +1,40 @@
+//! Who is on the other end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Who is on the other end of the connection. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer(Arc<Known>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Known {
+    addr: SocketAddr,
+    /// Written once for a connection, since every request logs it.
+    text: String,
+    tls: bool,
+}
+
+impl Peer {
+    pub(crate) fn new(addr: SocketAddr, tls: bool) -> Self {
+        Self(Arc::new(Known { addr, text: addr.to_string(), tls }))
+    }
+
+    /// Its address as the socket has it, an IPv4 address as such even where the listener speaks IPv6.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.0.addr
+    }
+
+    /// The address as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0.text
+    }
+
+    /// Whether the connection is encrypted by this server.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.0.tls
+    }
+}
