@@ -72,6 +72,7 @@ impl ManifestRecord {
             digest,
             size: self.size,
             artifact_type: self.artifact_type,
+            platform: None,
             annotations: self.annotations,
         }
     }
