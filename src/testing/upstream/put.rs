@@ -58,6 +58,7 @@ impl FakeUpstream {
             digest: digest.clone(),
             size: bytes.len() as u64,
             artifact_type: view.as_ref().and_then(|view| view.artifact_type.clone()),
+            platform: None,
             annotations: view.as_ref().and_then(|view| view.annotations.clone()),
         };
         let subject = view.and_then(|view| view.subject).map(|subject| subject.digest);
