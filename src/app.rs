@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use admin::{Admin, Token};
 use anyhow::Context;
 use api::{Api, Guard, Readiness};
 use proxy::PullThrough;
@@ -14,9 +15,12 @@ use server::Server;
 use storage::{Store, Surroundings};
 use telemetry::{Clock, Metrics, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Config};
+use crate::durable::Durable;
+use crate::front::Front;
 use crate::wiring::{self, ApiNames, RegistryCache};
 
 /// How often upload sessions that nobody goes on with are looked for.
@@ -29,7 +33,8 @@ const BACKGROUND: Duration = Duration::from_secs(10);
 /// A server that is bound and wired but does not accept yet.
 pub struct App {
     server: Server,
-    api: Api,
+    front: Front,
+    durable: Durable,
     registry: Registry,
     readiness: Readiness,
     tasks: TaskTracker,
@@ -52,13 +57,16 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     let transport = wiring::transport(&config.storage)?;
     let around = Surroundings { transport, ..Surroundings::new(Arc::clone(&clock), metrics.clone()) };
     let store = Store::open_in(&config.storage.location, around).await?;
-    let registry = registry(&config, store, &clock);
+    let registry = registry(&config, store.clone(), &clock);
     let tasks = TaskTracker::new();
     let cache: Arc<dyn proxy::Cache> = Arc::new(RegistryCache(registry.clone()));
-    let upstreams = wiring::upstreams(&config.upstreams, &clock, &metrics)?;
+    let remotes = wiring::upstreams(&config.upstreams, &clock, &metrics)?;
+    let routed = |entry: &config::Upstream| Some(wiring::routed(entry, remotes.get(&entry.host)?.clone()));
+    let upstreams = config.upstreams.iter().filter_map(routed).collect();
     let names = Arc::new(proxy::Names::new(upstreams, Arc::clone(&cache)));
     let pull = PullThrough::new(Arc::clone(&names), cache, Arc::clone(&clock), metrics.clone(), tasks.clone());
     let readiness = Readiness::default();
+    let external_url = config.server.external_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
     let api = Api::new(api::Parts {
         registry: registry.clone(),
         pull: Arc::new(pull.clone()),
@@ -70,10 +78,26 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
         clock: Arc::clone(&clock),
         tasks: tasks.clone(),
         ids: api::RequestIds::default(),
-        external_url: config.server.external_url.map(|url| url.as_str().trim_end_matches('/').to_owned()).unwrap_or_default(),
+        external_url: external_url.unwrap_or_default(),
     });
+    let durable = Durable::new(&config, &store, &registry, &remotes, &clock, &metrics)?;
+    let front = Front { api, admin: admin(&config, &durable, &clock, &metrics)? };
     let upload_lifetime = config.storage.upload_lifetime;
-    Ok(App { server, api, registry, readiness, tasks, clock, upload_lifetime })
+    Ok(App { server, front, durable, registry, readiness, tasks, clock, upload_lifetime })
+}
+
+/// The API of operators, with the token of its file, which is made if it is not there.
+fn admin(config: &Config, durable: &Durable, clock: &Arc<dyn Clock>, metrics: &Metrics) -> anyhow::Result<Admin> {
+    let mut random = [0; 32];
+    random[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    random[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    Ok(Admin::new(admin::Parts {
+        token: Token::load_or_make(&config.token_file(), random)?,
+        jobs: durable.jobs.clone(),
+        mirrors: durable.mirrors.clone(),
+        metrics: metrics.clone(),
+        clock: Arc::clone(clock),
+    }))
 }
 
 fn tls(config: &Config) -> Result<Option<Arc<certs::ServerConfig>>, certs::Error> {
@@ -88,7 +112,8 @@ pub(crate) fn rehearse(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn registry(config: &Config, store: Store, clock: &Arc<dyn Clock>) -> Registry {
+/// The registry over a store, as the configuration wants it.
+pub(crate) fn registry(config: &Config, store: Store, clock: &Arc<dyn Clock>) -> Registry {
     let limits =
         Limits { manifest_size: config.server.max_manifest_size, blob_size: config.server.max_blob_size, ..Limits::default() };
     let rules = Rules { sparse_images: config.server.sparse_images };
@@ -106,24 +131,30 @@ impl App {
     #[doc(hidden)]
     #[must_use]
     pub fn api(&self) -> Api {
-        self.api.clone()
+        self.front.api.clone()
     }
 
     /// Answers requests until `shutdown` resolves, then lets running ones finish. `false` if some had to be cut.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {
-        let Self { server, api, registry, readiness, tasks, clock, upload_lifetime } = self;
+        let Self { server, front, durable, registry, readiness, tasks, clock, upload_lifetime } = self;
         readiness.set(true);
         let stopping = readiness.clone();
+        let stop = CancellationToken::new();
+        let work = tokio::spawn(durable.run(stop.clone()));
         let shutdown = async move {
             shutdown.await;
             stopping.set(false);
+            stop.cancel();
         };
         let drained = tokio::select! {
-            drained = server.serve(api, shutdown) => drained,
+            drained = server.serve(front, shutdown) => drained,
             never = sweep(&registry, clock.as_ref(), upload_lifetime) => match never {},
             never = settle(&registry, clock.as_ref()) => match never {},
             never = tell_trouble(&registry, &readiness) => match never {},
         };
+        if let Err(error) = work.await {
+            tracing::error!(%error, "what runs jobs has failed");
+        }
         tasks.close();
         let behind = tokio::time::timeout(BACKGROUND, tasks.wait()).await;
         if behind.is_err() {

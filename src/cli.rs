@@ -1,6 +1,11 @@
-//! The command line: `serve`, `check`, `version`.
+//! The command line: `serve`, `check`, `version`; and what acts on a running server.
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage, 64 bad config. What was asked for goes to standard output, errors to standard error.
+
+mod bundle;
+mod client;
+mod follow;
+mod mirror;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -39,8 +44,51 @@ enum Command {
         #[command(flatten)]
         file: ConfigFile,
     },
+    /// Run mirrors of a running server, and see how they went
+    Mirror {
+        #[command(subcommand)]
+        command: mirror::Command,
+        #[command(flatten)]
+        server: client::Server,
+        #[command(flatten)]
+        output: OutputOption,
+    },
+    /// Write images with their signatures into one file that can be carried over an air gap
+    Export {
+        #[command(flatten)]
+        export: bundle::Export,
+        #[command(flatten)]
+        server: client::Server,
+        #[command(flatten)]
+        output: OutputOption,
+    },
+    /// Read images from such a file, or from any OCI image layout
+    Import {
+        #[command(flatten)]
+        import: bundle::Import,
+        #[command(flatten)]
+        server: client::Server,
+        #[command(flatten)]
+        output: OutputOption,
+    },
     /// Say which version this is
     Version,
+}
+
+#[derive(Debug, clap::Args)]
+struct OutputOption {
+    /// How what is asked for is printed
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// How what is asked for is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// For people
+    Text,
+    /// For programs
+    Json,
 }
 
 #[derive(Debug, clap::Args)]
@@ -65,6 +113,23 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve { file, listen } => serve(file.config.as_deref(), listen).await,
         Command::Check { file } => check(file.config.as_deref()),
         Command::Version => print(&version()),
+        Command::Mirror { command, server, output } => ended(Box::pin(mirror::run(command, &server, output.output)).await),
+        Command::Export { export, server, output } => ended(Box::pin(bundle::export(export, &server, output.output)).await),
+        Command::Import { import, server, output } => ended(Box::pin(bundle::import(import, &server, output.output)).await),
+    }
+}
+
+/// How the process ends after a command that may have failed. A bad configuration has its own code.
+fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
+    match result {
+        Ok(code) => code,
+        Err(error) => match error.downcast_ref::<ConfigErrors>() {
+            Some(errors) => refuse(errors),
+            None => {
+                complain(&format!("roadstead: {}", telemetry::chain(error.as_ref())));
+                ExitCode::from(FAILED)
+            }
+        },
     }
 }
 

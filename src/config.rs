@@ -4,6 +4,7 @@
 //! at once, each with its line, and what is not known is an error too. `docs/config.md` says what each key means; a test
 //! holds [`KEYS`], that page and this reader together.
 
+mod mirrors;
 mod problem;
 mod reader;
 mod root_pattern;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
+use mirror::Mirror;
 use oci::RepositoryName;
 use secrecy::SecretString;
 use telemetry::log::Format;
@@ -55,6 +57,7 @@ pub const KEYS: &[&str] = &[
     "storage.single_server",
     "log.format",
     "log.level",
+    "admin.token_file",
     "upstream.host",
     "upstream.name",
     "upstream.default",
@@ -67,6 +70,24 @@ pub const KEYS: &[&str] = &[
     "upstream.realms",
     "upstream.tag_lifetime",
     "upstream.idle_timeout",
+    "mirror.name",
+    "mirror.schedule",
+    "mirror.time_zone",
+    "mirror.jitter",
+    "mirror.from",
+    "mirror.to",
+    "mirror.tags",
+    "mirror.exclude",
+    "mirror.tag_as",
+    "mirror.trimmed_as",
+    "mirror.platforms",
+    "mirror.keep",
+    "mirror.keep_for",
+    "mirror.always",
+    "mirror.same_day",
+    "mirror.follow_deletions",
+    "mirror.referrers_every",
+    "mirror.at_once",
 ];
 
 /// Everything that a server is told before it starts.
@@ -80,6 +101,17 @@ pub struct Config {
     pub log: Log,
     /// `[[upstream]]`: the registries that are pulled through, in the file's order. Docker Hub if the file names none.
     pub upstreams: Vec<Upstream>,
+    /// `[admin]`: what lets operators in.
+    pub admin: Admin,
+    /// `[[mirror]]`: what is copied on a schedule, in the file's order.
+    pub mirrors: Vec<Mirror>,
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone, Default)]
+pub struct Admin {
+    /// The file with the token of `/api/v1/`; `None` for the default, see [`Config::token_file`].
+    pub token_file: Option<PathBuf>,
 }
 
 /// `[server]`.
@@ -209,6 +241,17 @@ impl Config {
         }
     }
 
+    /// The file with the token of `/api/v1/`: in the folder where content is kept, or in the working directory.
+    #[must_use]
+    pub fn token_file(&self) -> PathBuf {
+        const NAME: &str = "admin-token";
+        match (&self.admin.token_file, &self.storage.location) {
+            (Some(path), _) => path.clone(),
+            (None, Location::Folder(folder)) => folder.join(NAME),
+            (None, Location::Memory | Location::Bucket(_)) => PathBuf::from(NAME),
+        }
+    }
+
     /// The reading itself, of a text that errors call `file`; other files, such as passwords, are fetched through `files`.
     pub fn read(
         file: &str,
@@ -225,11 +268,14 @@ impl Config {
         }
         document.override_by(flags);
         let mut root = document.root(table.get_ref());
+        let upstreams = upstreams::read(&mut root);
         let config = Self {
             server: sections::server(root.section("server")),
             storage: storage::storage(root.section("storage")),
             log: sections::log(root.section("log")),
-            upstreams: upstreams::read(&mut root),
+            admin: sections::admin(root.section("admin")),
+            mirrors: mirrors::read(&mut root, &upstreams),
+            upstreams,
         };
         root.finish();
         document.into_result(file, config)
@@ -243,6 +289,8 @@ impl Default for Config {
             storage: Storage::default(),
             log: Log::default(),
             upstreams: vec![upstreams::docker_hub()],
+            admin: Admin::default(),
+            mirrors: Vec::new(),
         }
     }
 }

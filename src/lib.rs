@@ -6,6 +6,8 @@
 mod app;
 pub mod cli;
 pub mod config;
+mod durable;
+mod front;
 mod wiring;
 
 pub use app::{App, build, serve};

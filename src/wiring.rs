@@ -1,5 +1,9 @@
 //! Where rooms of the same height meet: each is given the others as its own traits.
 
+mod mirrors;
+mod records;
+
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,20 +21,24 @@ use telemetry::{Clock, Metrics};
 
 use crate::config;
 
-/// The upstreams of the configuration.
+pub(crate) use mirrors::{NoPins, bound, seed};
+pub(crate) use records::Kept;
+
+/// The upstreams of the configuration, by their hosts.
 pub(crate) fn upstreams(
     configured: &[config::Upstream],
     clock: &Arc<dyn Clock>,
     metrics: &Metrics,
-) -> Result<Vec<proxy::Upstream>, upstream::ConfigError> {
-    configured.iter().map(|entry| upstream_of(entry, clock, metrics)).collect()
+) -> Result<BTreeMap<String, upstream::Upstream>, upstream::ConfigError> {
+    let remote = |entry: &config::Upstream| Ok((entry.host.clone(), remote_of(entry, clock, metrics)?));
+    configured.iter().map(remote).collect()
 }
 
-fn upstream_of(
+fn remote_of(
     entry: &config::Upstream,
     clock: &Arc<dyn Clock>,
     metrics: &Metrics,
-) -> Result<proxy::Upstream, upstream::ConfigError> {
+) -> Result<upstream::Upstream, upstream::ConfigError> {
     let credentials = entry.credentials.as_ref().map(|credentials| upstream::Credentials {
         username: credentials.username.clone(),
         password: credentials.password.clone(),
@@ -43,16 +51,20 @@ fn upstream_of(
         realms: entry.realms.clone(),
         idle_timeout: entry.idle_timeout,
     };
-    let remote = upstream::Upstream::new(settings, Arc::clone(clock), metrics.clone())?;
+    upstream::Upstream::new(settings, Arc::clone(clock), metrics.clone())
+}
+
+/// An upstream as names are routed to it.
+pub(crate) fn routed(entry: &config::Upstream, remote: upstream::Upstream) -> proxy::Upstream {
     let patterns = entry.root.clone();
     let root = move |name: &RepositoryName| patterns.iter().any(|pattern| pattern.matches(name.as_str()));
-    Ok(proxy::Upstream {
+    proxy::Upstream {
         host: entry.host.clone(),
         name: entry.name.to_string(),
         root: entry.default.then(|| Box::new(root) as _),
         remote: Arc::new(remote),
         tag_lifetime: entry.tag_lifetime,
-    })
+    }
 }
 
 /// How long a bucket may be silent. Longer than for others: while a part is on its way there, nothing comes back.

@@ -53,7 +53,7 @@ impl<'t> Document<'t> {
     fn override_by_environment(&mut self) {
         let known: BTreeMap<String, &'static str> = KEYS
             .iter()
-            .filter(|key| !key.starts_with("upstream."))
+            .filter(|key| !key.starts_with("upstream.") && !key.starts_with("mirror."))
             .map(|key| (format!("{PREFIX}{}", key.to_uppercase().replace('.', "__")), *key))
             .collect();
         for (name, value) in self.environment {
@@ -64,8 +64,8 @@ impl<'t> Document<'t> {
                 self.overrides.insert(key, Override { source: name.clone(), value: value.clone() });
                 continue;
             }
-            let advice = if name.starts_with("ROADSTEAD_UPSTREAM__") {
-                "upstreams are set in the file only; remove the variable".to_owned()
+            let advice = if name.starts_with("ROADSTEAD_UPSTREAM__") || name.starts_with("ROADSTEAD_MIRROR__") {
+                "upstreams and mirrors are set in the file only; remove the variable".to_owned()
             } else if let Some(near) = spelling::nearest(name, known.keys().map(String::as_str)) {
                 format!("sets no key that is known; did you mean `{near}`?")
             } else {

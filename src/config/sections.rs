@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::reader::Section;
-use super::{Log, Server, Tls, value};
+use super::{Admin, Log, Server, Tls, value};
 
 pub(super) fn server(mut section: Section<'_, '_>) -> Server {
     let default = Server::default();
@@ -59,6 +59,12 @@ fn tls(mut section: Section<'_, '_>) -> Option<Tls> {
     }
     section.finish();
     Some(Tls { certificate: certificate?, key: key? })
+}
+
+pub(super) fn admin(mut section: Section<'_, '_>) -> Admin {
+    let admin = Admin { token_file: section.optional("token_file", value::path) };
+    section.finish();
+    admin
 }
 
 pub(super) fn log(mut section: Section<'_, '_>) -> Log {

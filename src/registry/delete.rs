@@ -18,6 +18,13 @@ impl Registry {
         Err(self.unknown(name, || Error::ManifestUnknown { reference: tag.to_string() }).await)
     }
 
+    /// Removes a tag if it points at `only`. `false` if it does not, or is not there.
+    ///
+    /// Must run to its end: on a task that no client can cancel.
+    pub async fn remove_tag(&self, name: &RepositoryName, tag: &Tag, only: &Digest) -> Result<bool, Error> {
+        self.store.remove_tag(name, tag, Some(only)).await.map_err(fault::store("removing a tag"))
+    }
+
     /// Removes a manifest and every tag that points at it. `ManifestUnknown` if it is not there. [distribution-spec, Deleting
     /// Manifests]
     pub async fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! The numbers that an operator watches, as one value that the rooms share.
 
 mod labels;
+mod mirrors;
 mod series;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::build;
 
 pub use labels::{CacheKind, CacheResult, FillOutcome};
+pub use mirrors::MirrorRun;
 
 /// The media type of what [`Metrics::encode`] writes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -48,6 +50,7 @@ struct Inner {
     upstream_duration: Histograms<labels::Upstream>,
     store_duration: Histograms<labels::Operation>,
     store_errors: Family<labels::Operation, Counter>,
+    mirrors: mirrors::Mirrors,
 }
 
 impl Metrics {
@@ -174,10 +177,12 @@ impl Default for Inner {
             upstream_duration: Family::new_with_constructor(call_histogram),
             store_duration: Family::new_with_constructor(call_histogram),
             store_errors: Family::default(),
+            mirrors: mirrors::Mirrors::default(),
         };
         inner.register_server();
         inner.register_cache();
         inner.register_outside();
+        inner.mirrors.register(&mut inner.registry);
         inner
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use telemetry::Clock;
@@ -10,22 +11,30 @@ use tokio::sync::watch;
 /// Seconds from the epoch to 2026-01-01T00:00:00Z, where every manual clock starts.
 const START: u64 = 1_767_225_600;
 
-/// A clock for tests: wall and monotonic time move together, by [`ManualClock::advance`] only.
+/// A clock for tests: wall and monotonic time move together by [`ManualClock::advance`], and the wall's alone by
+/// [`ManualClock::jump`].
 #[derive(Debug)]
 pub struct ManualClock {
     passed: watch::Sender<Duration>,
+    /// Seconds by which the wall's time was set forward, or back.
+    jumped: AtomicI64,
 }
 
 impl ManualClock {
     /// A clock at 2026-01-01T00:00:00Z whose monotonic time is zero.
     #[must_use]
     pub fn new() -> Self {
-        Self { passed: watch::Sender::new(Duration::ZERO) }
+        Self { passed: watch::Sender::new(Duration::ZERO), jumped: AtomicI64::new(0) }
     }
 
     /// Moves the clock and wakes every sleeper whose time has come.
     pub fn advance(&self, duration: Duration) {
         self.passed.send_modify(|passed| *passed += duration);
+    }
+
+    /// Sets the wall's time forward by so many seconds, or back where they are negative. Nobody wakes for it.
+    pub fn jump(&self, seconds: i64) {
+        self.jumped.fetch_add(seconds, Ordering::Relaxed);
     }
 
     /// How many sleeps are under way, so that a test can wait until the code under test has gone to sleep.
@@ -43,7 +52,10 @@ impl Default for ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(START) + *self.passed.borrow()
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(START) + *self.passed.borrow();
+        let jumped = self.jumped.load(Ordering::Relaxed);
+        let by = Duration::from_secs(jumped.unsigned_abs());
+        if jumped < 0 { time - by } else { time + by }
     }
 
     fn monotonic(&self) -> Duration {

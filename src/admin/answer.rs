@@ -1,0 +1,83 @@
+//! What requests are answered.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use serde::Serialize;
+use serde_json::json;
+use server::Body;
+
+/// Why a request is not answered as it was meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Without the token, or with another.
+    Unauthorized,
+    /// Nothing is there.
+    Unknown(String),
+    /// Something is, for other methods.
+    Method(&'static str),
+    /// It cannot be understood.
+    Invalid(String),
+    /// It cannot be done as things are.
+    Conflict(String),
+    /// The server failed; the cause is in its log.
+    Failed,
+}
+
+impl Refusal {
+    fn parts(&self) -> (StatusCode, &'static str, String) {
+        match self {
+            Self::Unauthorized => {
+                let message = "the token is missing or wrong: send Authorization: Bearer TOKEN, with the token of the server's token file";
+                (StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message.to_owned())
+            }
+            Self::Unknown(what) => (StatusCode::NOT_FOUND, "UNKNOWN", what.clone()),
+            Self::Method(allow) => (StatusCode::METHOD_NOT_ALLOWED, "METHOD", format!("this can be asked by {allow}")),
+            Self::Invalid(why) => (StatusCode::BAD_REQUEST, "INVALID", why.clone()),
+            Self::Conflict(why) => (StatusCode::CONFLICT, "CONFLICT", why.clone()),
+            Self::Failed => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "FAILED", "the server failed; its log says why".to_owned())
+            }
+        }
+    }
+
+    pub(crate) fn response(&self) -> Response<Body> {
+        let (status, code, message) = self.parts();
+        let mut response = json(status, &json!({ "error": { "code": code, "message": message } }));
+        let headers = response.headers_mut();
+        match self {
+            Self::Unauthorized => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"roadstead\""));
+            }
+            Self::Method(allow) => {
+                headers.insert(ALLOW, HeaderValue::from_static(allow));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<jobs::Error> for Refusal {
+    fn from(error: jobs::Error) -> Self {
+        match error {
+            jobs::Error::Unknown { .. } => Self::Unknown(error.to_string()),
+            jobs::Error::NotEnded { .. } | jobs::Error::Ended { .. } => Self::Conflict(error.to_string()),
+            jobs::Error::Invalid { .. } => Self::Invalid(error.to_string()),
+            other => {
+                tracing::error!(error = %telemetry::chain(&other), "a request of an operator failed");
+                Self::Failed
+            }
+        }
+    }
+}
+
+/// A value as JSON.
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    let Ok(text) = serde_json::to_vec(value) else { return Refusal::Failed.response() };
+    let mut response = Response::new(Body::full(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,16 @@
+//! `/api/v1/`: what operators see and do, as JSON. The command line uses nothing else, and neither will the web page.
+//!
+//! Every request carries the token: `Authorization: Bearer TOKEN`. Answers are JSON objects; errors are
+//! `{"error": {"code": "…", "message": "…"}}`. Times are RFC 3339 in UTC. Docs: docs/admin-api.md.
+
+mod answer;
+mod events;
+mod mirrors;
+mod route;
+mod runs;
+mod service;
+mod token;
+mod view;
+
+pub use service::{Admin, Parts};
+pub use token::{Token, TokenError};

@@ -1,0 +1,122 @@
+//! What a path means.
+
+use http::Method;
+use jobs::JobId;
+
+use crate::answer::Refusal;
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// `GET /api/v1/mirrors`.
+    Mirrors,
+    /// `GET /api/v1/mirrors/NAME`.
+    Mirror(String),
+    /// `GET /api/v1/mirrors/NAME/runs?n=`: those that ended, the latest first.
+    Runs(String, usize),
+    /// `POST /api/v1/mirrors/NAME/runs`: run it now.
+    Run(String),
+    /// `GET /api/v1/jobs`: those that have not ended.
+    Jobs,
+    /// `GET /api/v1/jobs/ID`.
+    Job(JobId),
+    /// `GET /api/v1/jobs/ID/events`: the job each time that it changes, a line each.
+    Events(JobId),
+    /// `POST /api/v1/jobs/ID/cancel`.
+    Cancel(JobId),
+    /// `POST /api/v1/jobs/ID/retry`.
+    Retry(JobId),
+}
+
+/// Runs of a listing, unless it says how many.
+const RUNS: usize = 20;
+/// More are not kept.
+const MOST_RUNS: usize = 1000;
+
+impl Route {
+    pub(crate) fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, Refusal> {
+        let nothing = || Refusal::Unknown(format!("there is nothing at {}", path.chars().take(200).collect::<String>()));
+        let rest = path.strip_prefix("/api/v1/").ok_or_else(nothing)?;
+        let segments: Vec<&str> = rest.trim_end_matches('/').split('/').collect();
+        let get = |route| if matches!(*method, Method::GET | Method::HEAD) { Ok(route) } else { Err(Refusal::Method("GET, HEAD")) };
+        let post = |route| if *method == Method::POST { Ok(route) } else { Err(Refusal::Method("POST")) };
+        match segments.as_slice() {
+            ["mirrors"] => get(Self::Mirrors),
+            ["mirrors", name] => get(Self::Mirror((*name).to_owned())),
+            ["mirrors", name, "runs"] if *method == Method::POST => Ok(Self::Run((*name).to_owned())),
+            ["mirrors", name, "runs"] => match *method {
+                Method::GET | Method::HEAD => Ok(Self::Runs((*name).to_owned(), count(query)?)),
+                _ => Err(Refusal::Method("GET, HEAD, POST")),
+            },
+            ["jobs"] => get(Self::Jobs),
+            ["jobs", id] => get(Self::Job(job(id)?)),
+            ["jobs", id, "events"] => get(Self::Events(job(id)?)),
+            ["jobs", id, "cancel"] => post(Self::Cancel(job(id)?)),
+            ["jobs", id, "retry"] => post(Self::Retry(job(id)?)),
+            _ => Err(nothing()),
+        }
+    }
+
+    /// Its name in logs and metrics.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Mirrors => "admin_mirrors",
+            Self::Mirror(_) => "admin_mirror",
+            Self::Runs(..) => "admin_mirror_runs",
+            Self::Run(_) => "admin_mirror_run",
+            Self::Jobs => "admin_jobs",
+            Self::Job(_) => "admin_job",
+            Self::Events(_) => "admin_job_events",
+            Self::Cancel(_) => "admin_job_cancel",
+            Self::Retry(_) => "admin_job_retry",
+        }
+    }
+}
+
+fn job(text: &str) -> Result<JobId, Refusal> {
+    text.parse().map_err(|error: jobs::NotAnId| Refusal::Unknown(error.to_string()))
+}
+
+fn count(query: Option<&str>) -> Result<usize, Refusal> {
+    let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    match pairs.rev().find(|(key, _)| *key == "n") {
+        None => Ok(RUNS),
+        Some((_, text)) => {
+            let count: usize = text.parse().map_err(|_| Refusal::Invalid("n is not a number".to_owned()))?;
+            Ok(count.min(MOST_RUNS))
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn parse(method: &str, path: &str) -> Result<Route, Refusal> {
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        Route::parse(&method.parse().unwrap(), path, query)
+    }
+
+    #[test]
+    fn every_route_is_found_by_its_method_and_path() {
+        let name = "nightly".to_owned();
+        assert_eq!(parse("GET", "/api/v1/mirrors"), Ok(Route::Mirrors));
+        assert_eq!(parse("GET", "/api/v1/mirrors/nightly/"), Ok(Route::Mirror(name.clone())));
+        assert_eq!(parse("GET", "/api/v1/mirrors/nightly/runs"), Ok(Route::Runs(name.clone(), 20)));
+        assert_eq!(parse("GET", "/api/v1/mirrors/nightly/runs?n=5&x=1"), Ok(Route::Runs(name.clone(), 5)));
+        assert_eq!(parse("POST", "/api/v1/mirrors/nightly/runs"), Ok(Route::Run(name)));
+        let id = "01931d2a-0000-7000-8000-000000000000";
+        assert_eq!(parse("POST", &format!("/api/v1/jobs/{id}/cancel")), Ok(Route::Cancel(id.parse().unwrap())));
+    }
+
+    #[test]
+    fn what_is_not_there_or_not_so_is_told_apart() {
+        assert!(matches!(parse("GET", "/api/v1/nothing"), Err(Refusal::Unknown(_))));
+        assert!(matches!(parse("GET", "/api/v2/mirrors"), Err(Refusal::Unknown(_))));
+        assert!(matches!(parse("GET", "/api/v1/jobs/x"), Err(Refusal::Unknown(_))));
+        assert_eq!(parse("DELETE", "/api/v1/mirrors"), Err(Refusal::Method("GET, HEAD")));
+        assert_eq!(parse("PUT", "/api/v1/mirrors/x/runs"), Err(Refusal::Method("GET, HEAD, POST")));
+        assert!(matches!(parse("GET", "/api/v1/mirrors/x/runs?n=-1"), Err(Refusal::Invalid(_))));
+    }
+}

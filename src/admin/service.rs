@@ -1,0 +1,127 @@
+//! The service: a request in, a response out.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::header::AUTHORIZATION;
+use http::request::Parts as Head;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Limited};
+use jobs::Jobs;
+use mirror::Mirrors;
+use server::{Body, RequestBody};
+use telemetry::{Clock, Metrics};
+
+use crate::answer::Refusal;
+use crate::route::Route;
+use crate::token::Token;
+
+/// The largest body of a request, in bytes.
+const LARGEST_BODY: usize = 64 * 1024;
+
+/// What it is made over.
+pub struct Parts {
+    /// What lets a request in.
+    pub token: Token,
+    /// Durable work.
+    pub jobs: Jobs,
+    /// Mirrors.
+    pub mirrors: Mirrors,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// `/api/v1/` as a tower service. Cheap to clone.
+#[derive(Clone)]
+pub struct Admin(Arc<Parts>);
+
+impl Admin {
+    /// The API over these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.0
+    }
+
+    async fn handle(self, request: Request<RequestBody>) -> Response<Body> {
+        let start = self.0.clock.monotonic();
+        let (head, body) = request.into_parts();
+        let peer = body.peer().map(|peer| peer.as_str().to_owned());
+        let route = self.let_in(&head);
+        let label = route.as_ref().map_or("admin", Route::label);
+        let answered = match route {
+            Ok(route) => self.answer(route, body).await,
+            Err(refusal) => Err(refusal),
+        };
+        let response = answered.unwrap_or_else(|refusal| refusal.response());
+        let (method, status) = (head.method, response.status().as_u16());
+        let path: String = head.uri.path().chars().take(200).collect();
+        response.map(|body| {
+            body.on_end(move |sent, complete| {
+                let duration = self.0.clock.monotonic().saturating_sub(start);
+                self.0.metrics.request(label, method.as_str(), status, duration);
+                let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(
+                    target: "roadstead::requests", route = label, %method, path, status, duration_ms, size_bytes = sent, complete, peer,
+                    "request"
+                );
+            })
+        })
+    }
+
+    /// What is asked, of those who may ask.
+    fn let_in(&self, head: &Head) -> Result<Route, Refusal> {
+        if !self.0.token.is(head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok())) {
+            return Err(Refusal::Unauthorized);
+        }
+        Route::parse(&head.method, head.uri.path(), head.uri.query())
+    }
+
+    async fn answer(&self, route: Route, body: RequestBody) -> Result<Response<Body>, Refusal> {
+        match route {
+            Route::Mirrors => self.mirrors().await,
+            Route::Mirror(name) => self.mirror(&name).await,
+            Route::Runs(name, count) => self.runs(&name, count).await,
+            Route::Run(name) => {
+                let body = Limited::new(body, LARGEST_BODY).collect().await;
+                let body = body.map_err(|error| Refusal::Invalid(format!("the body cannot be read: {error}")))?;
+                self.run_mirror(&name, &body.to_bytes()).await
+            }
+            Route::Jobs => self.jobs().await,
+            Route::Job(id) => self.job(id).await,
+            Route::Events(id) => self.events(id).await,
+            Route::Cancel(id) => self.cancel(id).await,
+            Route::Retry(id) => self.retry(id).await,
+        }
+    }
+}
+
+impl tower::Service<Request<RequestBody>> for Admin {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        let admin = self.clone();
+        Box::pin(async move { Ok(admin.handle(request).await) })
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Admin").finish_non_exhaustive()
+    }
+}

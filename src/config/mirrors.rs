@@ -1,0 +1,260 @@
+//! `[[mirror]]`: each by itself, then all of them together.
+
+use std::time::Duration;
+
+use mirror::{Mirror, SameDay, Schedule, Selector, Template};
+use oci::{Platform, RepositoryName, Tag};
+use toml::de::DeValue;
+
+use super::Upstream;
+use super::problem::Place;
+use super::reader::Section;
+use super::value::{self, Value};
+
+/// How often what is attached to unchanged images is looked for.
+const REFERRERS_EVERY: Duration = Duration::from_hours(24);
+/// How many tags are looked at at the same time.
+const AT_ONCE: usize = 4;
+
+/// All mirrors of a file.
+pub(super) fn read(root: &mut Section<'_, '_>, upstreams: &[Upstream]) -> Vec<Mirror> {
+    let mut mirrors: Vec<(Mirror, String)> = Vec::new();
+    for mut section in root.sections("mirror").unwrap_or_default() {
+        let mirror = one(&mut section, upstreams);
+        let line = match section.place() {
+            Place::Line(line) => format!("line {line}"),
+            Place::Whole | Place::Named(_) => "the same file".to_owned(),
+        };
+        if let Some(mirror) = mirror {
+            for (other, line) in &mirrors {
+                compare(&section, &mirror, other, line);
+            }
+            mirrors.push((mirror, line));
+        }
+        section.finish();
+    }
+    mirrors.into_iter().map(|(mirror, _)| mirror).collect()
+}
+
+/// What two mirrors may not share: a name, and a tag that both would write.
+fn compare(section: &Section<'_, '_>, this: &Mirror, other: &Mirror, line: &str) {
+    if this.name == other.name {
+        section.wrong("name", format!("{:?} is also the name of the mirror of {line}; give one of them another", this.name));
+    }
+    if (&this.registry, &this.to) != (&other.registry, &other.to) {
+        return;
+    }
+    let theirs = written(other);
+    if let Some(tag) = written(this).into_iter().find(|tag| theirs.contains(tag)) {
+        let text = format!("the mirror of {line} writes {}:{tag} too; give one of them another `to` or `tag_as`", this.to);
+        section.wrong("to", text);
+    }
+}
+
+/// The tags that a mirror writes, as far as they are known before a run: dates stay as they are written in the template.
+fn written(mirror: &Mirror) -> Vec<String> {
+    let exact = mirror.tags.iter().filter_map(Selector::as_exact);
+    let templates = || mirror.tag_as.iter().chain(&mirror.trimmed_as);
+    exact.flat_map(|tag| templates().map(|template| template.as_str().replace("{tag}", tag.as_str()))).collect()
+}
+
+/// One mirror, if nothing that it cannot do without is wrong.
+fn one(section: &mut Section<'_, '_>, upstreams: &[Upstream]) -> Option<Mirror> {
+    let name = section.optional("name", name);
+    let schedule = schedule(section);
+    let from = section.optional("from", |value| from(value, upstreams));
+    let to = section.optional("to", |value| to(value, upstreams));
+    let tags = section.list("tags", selector);
+    require(section, &["name", "from", "to", "tags"]);
+    let exclude = section.list("exclude", selector).unwrap_or_default();
+    let tag_as = section.list("tag_as", template).unwrap_or_else(|| "{tag}".parse().into_iter().collect());
+    let trimmed_as = section.optional("trimmed_as", template);
+    let platforms = section.list("platforms", platform).unwrap_or_default();
+    let mirror = Mirror {
+        jitter: section.value("jitter", Duration::ZERO, value::duration),
+        keep: section.optional("keep", value::count),
+        keep_for: section.optional("keep_for", value::limit),
+        always: section.value("always", false, value::boolean),
+        same_day: section.value("same_day", SameDay::default(), same_day),
+        follow_deletions: section.value("follow_deletions", false, value::boolean),
+        referrers_every: section.value("referrers_every", REFERRERS_EVERY, value::duration),
+        at_once: section.value("at_once", AT_ONCE, value::count),
+        name: name?,
+        schedule,
+        upstream: from.as_ref().map(|(host, _)| host.clone())?,
+        from: from?.1,
+        registry: to.as_ref().and_then(|(registry, _)| registry.clone()),
+        to: to?.1,
+        tags: tags?,
+        exclude,
+        tag_as,
+        trimmed_as,
+        platforms,
+    };
+    check(section, &mirror);
+    Some(mirror)
+}
+
+/// What is wrong with a mirror as a whole.
+fn check(section: &Section<'_, '_>, mirror: &Mirror) {
+    if mirror.tags.is_empty() {
+        section.wrong("tags", "selects nothing; write at least one tag, or { glob = \"*\" } for all".to_owned());
+    }
+    if mirror.tag_as.is_empty() {
+        section.wrong("tag_as", "is empty, so that nothing would be copied; write \"{tag}\"".to_owned());
+    }
+    if let Some((one, other, template)) = mirror.meeting() {
+        let text = format!("{template:?} makes one tag of both \"{one}\" and \"{other}\"; write {{tag}} in it", template = template.as_str());
+        section.wrong("tag_as", text);
+    } else if let Some(template) = mirror.may_meet() {
+        let text = format!("{:?} makes one tag of all that `tags` selects; write {{tag}} in it", template.as_str());
+        section.wrong("tag_as", text);
+    }
+    if mirror.trimmed_as.is_some() && mirror.platforms.is_empty() {
+        section.wrong("trimmed_as", "is of no use without `platforms`: there is nothing to trim; add them, or remove it".to_owned());
+    }
+    if let Some(template) = mirror.trimmed_as.as_ref().filter(|template| mirror.tag_as.contains(template)) {
+        section.wrong("trimmed_as", format!("{:?} is in `tag_as` too, where the original index is", template.as_str()));
+    }
+    let dated = mirror.tag_as.iter().any(Template::is_dated);
+    for (key, given) in [("keep", mirror.keep.is_some()), ("keep_for", mirror.keep_for.is_some()), ("always", mirror.always)] {
+        if given && !dated {
+            section.wrong(key, "is about dated tags, and `tag_as` makes none; write {date} in it, or remove this".to_owned());
+        }
+    }
+    if mirror.registry.is_some() {
+        let keys = [("keep", mirror.keep.is_some()), ("keep_for", mirror.keep_for.is_some()), ("follow_deletions", mirror.follow_deletions)];
+        for (key, _) in keys.iter().filter(|(_, given)| *given) {
+            section.wrong(key, "removes tags, which this server does only in its own repositories; remove it".to_owned());
+        }
+    }
+}
+
+fn require(section: &Section<'_, '_>, keys: &[&str]) {
+    for key in keys {
+        if section.given(key).is_some() {
+            continue;
+        }
+        let text = match *key {
+            "name" => "is missing; write what to call this mirror, such as \"nightly\"",
+            "from" => "is missing; write an upstream's repository, such as \"docker.io/library/alpine\"",
+            "to" => "is missing; write the repository to copy to, such as \"mirror/alpine\"",
+            _ => "is missing; write the tags to copy, such as [\"latest\"]",
+        };
+        section.missing(key, None, text);
+    }
+}
+
+fn name(value: &Value<'_>) -> Result<String, String> {
+    let text = value.text()?;
+    let fine = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') && text.len() <= 60;
+    if fine && !text.starts_with('-') {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is not a name; write at most 60 lower-case letters, digits and dashes"))
+}
+
+fn schedule(section: &mut Section<'_, '_>) -> Option<Schedule> {
+    let zone = section.optional("time_zone", |value| {
+        let text = value.text()?;
+        let known = Schedule::parse("0 0 * * *", Some(text)).map(|_| text.to_owned());
+        known.map_err(|error| format!("{error}; write one such as \"Europe/Berlin\""))
+    });
+    if section.given("time_zone").is_some() && section.given("schedule").is_none() {
+        section.wrong("time_zone", "is of no use without a schedule; add one, or remove it".to_owned());
+    }
+    section.optional("schedule", |value| {
+        let parsed = Schedule::parse(value.text()?, zone.as_deref());
+        parsed.map_err(|error| format!("{error}; write minute, hour, day, month and weekday, such as \"0 2 * * 0\""))
+    })
+}
+
+/// The upstream's host and the repository there.
+fn from(value: &Value<'_>, upstreams: &[Upstream]) -> Result<(String, RepositoryName), String> {
+    let text = value.text()?;
+    let Some((upstream, rest)) = of_upstream(text, upstreams) else {
+        let known: Vec<&str> = upstreams.iter().map(|upstream| upstream.host.as_str()).collect();
+        let known = if known.is_empty() { "there is none".to_owned() } else { format!("there are {}", known.join(", ")) };
+        return Err(format!("{text:?} does not begin with the host of an upstream ({known}); add an [[upstream]] for it"));
+    };
+    let official = upstream.host == "docker.io" && !rest.contains('/');
+    let repository = if official { format!("library/{rest}") } else { rest.to_owned() };
+    Ok((upstream.host.clone(), repository_of(&repository)?))
+}
+
+/// The host of the registry, for one elsewhere, and the repository there.
+fn to(value: &Value<'_>, upstreams: &[Upstream]) -> Result<(Option<String>, RepositoryName), String> {
+    let text = value.text()?;
+    match of_upstream(text, upstreams) {
+        None => Ok((None, repository_of(text)?)),
+        Some((upstream, rest)) => Ok((Some(upstream.host.clone()), repository_of(rest)?)),
+    }
+}
+
+fn of_upstream<'u, 't>(text: &'t str, upstreams: &'u [Upstream]) -> Option<(&'u Upstream, &'t str)> {
+    let below = |prefix: &str| text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')).filter(|rest| !rest.is_empty());
+    upstreams.iter().find_map(|upstream| Some((upstream, below(&upstream.host).or_else(|| below(upstream.name.as_str()))?)))
+}
+
+fn repository_of(text: &str) -> Result<RepositoryName, String> {
+    RepositoryName::parse(text).map_err(|error| format!("{error}; write a repository's name without a tag"))
+}
+
+/// `"latest"`, or `{ glob = "1.*" }`, `{ regex = … }`, `{ semver = … }`, each with `newest = 5`.
+fn selector(value: &Value<'_>) -> Result<Selector, String> {
+    const ADVICE: &str = "write a tag, or { glob = \"1.*\" }, { regex = \"…\" } or { semver = \">=1.2\" }";
+    let Value::Toml(DeValue::Table(table)) = value else {
+        return Selector::exact(value.text()?).map_err(|error| format!("{error}; {ADVICE}"));
+    };
+    let mut selector = None;
+    let mut newest = None;
+    for (key, value) in *table {
+        let value = Value::Toml(value.get_ref());
+        let made = match key.get_ref().as_ref() {
+            "glob" => Selector::glob(value.text()?),
+            "regex" => Selector::regex(value.text()?),
+            "semver" => Selector::semver(value.text()?),
+            "newest" => {
+                newest = Some(value::count(&value).map_err(|text| format!("newest {text}"))?);
+                continue;
+            }
+            other => return Err(format!("has {:?}, which is not known here; {ADVICE}", other.chars().take(40).collect::<String>())),
+        };
+        if selector.replace(made.map_err(|error| error.to_string())?).is_some() {
+            return Err(format!("is two selectors in one; {ADVICE}, each by itself"));
+        }
+    }
+    let selector = selector.ok_or_else(|| format!("selects nothing; {ADVICE}"))?;
+    Ok(match newest {
+        Some(count) => selector.newest(count),
+        None => selector,
+    })
+}
+
+fn template(value: &Value<'_>) -> Result<Template, String> {
+    let text = value.text()?;
+    let template: Template = text.parse().map_err(|error| format!("{text:?} {error}"))?;
+    // What is fixed may make no tag whatever the rest is.
+    let sample = Tag::parse("x").ok().zip(sample_digest());
+    match sample.map(|(tag, digest)| template.render(&tag, &jiff::Zoned::default(), &digest)) {
+        Some(Err(error)) => Err(format!("{text:?} makes no tag: {error}")),
+        _ => Ok(template),
+    }
+}
+
+fn sample_digest() -> Option<oci::Digest> {
+    oci::Digest::parse(&format!("sha256:{}", "0".repeat(64))).ok()
+}
+
+fn platform(value: &Value<'_>) -> Result<Platform, String> {
+    let text = value.text()?;
+    text.parse().map_err(|error| format!("{text:?} is not one: {error}"))
+}
+
+fn same_day(value: &Value<'_>) -> Result<SameDay, String> {
+    match value.text()? {
+        "suffix" => Ok(SameDay::Suffix),
+        "refuse" => Ok(SameDay::Refuse),
+        other => Err(format!("{other:?} is not known; write \"suffix\" or \"refuse\"")),
+    }
+}

@@ -1,0 +1,34 @@
+//! One listener, two services: the registry's API, and under `/api/` that of operators.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use admin::Admin;
+use api::Api;
+use http::{Request, Response};
+use server::{Body, RequestBody};
+use tower::Service;
+
+/// What answers requests. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Front {
+    pub(crate) api: Api,
+    pub(crate) admin: Admin,
+}
+
+impl Service<Request<RequestBody>> for Front {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Both are always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        if request.uri().path().starts_with("/api/") { self.admin.call(request) } else { self.api.call(request) }
+    }
+}

@@ -1,0 +1,50 @@
+//! The store's records, as durable work and mirrors ask for them.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jobs::{Changed, State, StateError, Version};
+use storage::{RecordChange, RecordVersion, Records};
+
+/// Small objects under one prefix of the store.
+pub(crate) struct Kept(pub(crate) Records);
+
+fn failed(key: &str) -> impl FnOnce(storage::Error) -> StateError + '_ {
+    move |error| StateError::new(key, error)
+}
+
+#[async_trait]
+impl State for Kept {
+    async fn read(&self, key: &str) -> Result<Option<(Bytes, Version)>, StateError> {
+        let found = self.0.read(key).await.map_err(failed(key))?;
+        Ok(found.map(|(bytes, version)| (bytes, Version::new(version))))
+    }
+
+    async fn read_if_changed(&self, key: &str, known: &Version) -> Result<Changed, StateError> {
+        let Some(known) = known.downcast_ref::<RecordVersion>() else {
+            return Ok(self.read(key).await?.map_or(Changed::Gone, |(bytes, version)| Changed::To(bytes, version)));
+        };
+        Ok(match self.0.read_if_changed(key, known).await.map_err(failed(key))? {
+            RecordChange::Not => Changed::Not,
+            RecordChange::To(bytes, version) => Changed::To(bytes, Version::new(version)),
+            RecordChange::Gone => Changed::Gone,
+        })
+    }
+
+    async fn swap(&self, key: &str, bytes: Bytes, expected: Option<&Version>) -> Result<Option<Version>, StateError> {
+        let expected = expected.and_then(Version::downcast_ref::<RecordVersion>);
+        let swapped = self.0.swap(key, bytes, expected).await.map_err(failed(key))?;
+        Ok(swapped.map(Version::new))
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StateError> {
+        self.0.remove(key).await.map_err(failed(key))
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, StateError> {
+        self.0.list(prefix).await.map_err(failed(prefix))
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.0.is_exclusive()
+    }
+}
