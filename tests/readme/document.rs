@@ -81,12 +81,15 @@ fn links(path: &str) -> Vec<PathBuf> {
 }
 
 /// The pages that a user reads.
-pub(crate) const PAGES: [&str; 8] = [
+pub(crate) const PAGES: [&str; 11] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "docs/admin-api.md",
+    "docs/air-gap.md",
     "docs/clients.md",
     "docs/config.md",
+    "docs/mirror.md",
     "docs/operations.md",
     "docs/pull-through.md",
     "docs/registry.md",

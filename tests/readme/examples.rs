@@ -23,6 +23,11 @@ fn the_quick_start_and_the_example_of_every_client_run() {
     assert_eq!(quick.len(), 1, "the quick start is one block");
     let told = stage.run(quick[0]);
     assert!(told.contains("\"docker.io/library/alpine\"") && told.contains("\"team/alpine\""), "{told}");
+    for block in blocks.iter().filter(|block| block.language == "sh" && block.is_under("Over an air gap")) {
+        stage.run(block);
+    }
+    let (status, carried) = stage.ask("/v2/other-side/team/alpine/manifests/1");
+    assert_eq!((status, sha256(&carried)), (200, sha256(&stage.ask("/v2/team/alpine/manifests/1").1)));
     let mut ran = Vec::new();
     for client in clients(&blocks) {
         run(&mut stage, &client, &blocks);

@@ -177,7 +177,8 @@ fn path() -> std::ffi::OsString {
     let own = tool("crane").parent().unwrap().to_owned();
     let system = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::join_paths(std::iter::once(own).chain(std::env::split_paths(&system)).chain(more)).unwrap()
+    let program = Path::new(env!("CARGO_BIN_EXE_roadstead")).parent().unwrap().to_owned();
+    std::env::join_paths([program, own].into_iter().chain(std::env::split_paths(&system)).chain(more)).unwrap()
 }
 
 /// Runs the README's command, with the binary of this test for cargo's.
