@@ -18,11 +18,17 @@ const PROGRAMS: [(&str, &[&str]); 2] = [("docker", &["docker", "dockerd"]), ("co
 fn the_quick_start_and_the_example_of_every_client_run() {
     let blocks = blocks(&page("README.md"));
     let (serve, _) = commands(&blocks);
-    let mut stage = Stage::new(serve);
+    let mirrors = blocks.iter().find(|block| block.language == "toml" && block.is_under("Mirrors on a schedule")).unwrap();
+    let mut stage = Stage::new(serve, &mirrors.text);
     let quick: Vec<&Block> = blocks.iter().filter(|block| block.is_under("Quick start")).collect();
     assert_eq!(quick.len(), 1, "the quick start is one block");
     let told = stage.run(quick[0]);
     assert!(told.contains("\"docker.io/library/alpine\"") && told.contains("\"team/alpine\""), "{told}");
+    for block in blocks.iter().filter(|block| block.language == "sh" && block.is_under("Mirrors on a schedule")) {
+        stage.run(block);
+    }
+    let (status, copied) = stage.ask("/v2/base/alpine/manifests/latest");
+    assert_eq!((status, sha256(&copied)), (200, stage.alpine.index.clone()));
     for block in blocks.iter().filter(|block| block.language == "sh" && block.is_under("Over an air gap")) {
         stage.run(block);
     }

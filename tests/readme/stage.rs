@@ -35,8 +35,8 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Sets the upstream up, and starts the server by this command of the README.
-    pub(crate) fn new(serve: &Block) -> Self {
+    /// Sets the upstream up, and starts the server by this command of the README, with `mirrors` in its configuration.
+    pub(crate) fn new(serve: &Block, mirrors: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let netns = Netns::new();
         let place = netns.place();
@@ -44,9 +44,12 @@ impl Stage {
         let upstream = hub::start(&place, directory.path(), port);
         let alpine = Layout::write(&directory.path().join("alpine"), "alpine");
         hub::push(&place, &alpine, port, "library/alpine:latest");
-        let config = format!("[[upstream]]\nhost = \"docker.io\"\ndefault = true\nurl = \"http://127.0.0.1:{port}\"\n");
+        let config = format!("[[upstream]]\nhost = \"docker.io\"\ndefault = true\nurl = \"http://127.0.0.1:{port}\"\n{mirrors}");
         std::fs::write(directory.path().join("upstream.toml"), config).unwrap();
         let server = start(&place, directory.path(), serve);
+        // The reader is in the folder in which the server was started.
+        std::fs::create_dir_all(directory.path().join("reader")).unwrap();
+        std::os::unix::fs::symlink(directory.path().join("server/data"), directory.path().join("reader/data")).unwrap();
         let stage = Self { daemons: vec![], _server: server, _upstream: upstream, place, _netns: netns, alpine, directory };
         stage.write("home/.config/containers/policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
         stage.write("auth.json", "{}");
