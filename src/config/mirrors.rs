@@ -258,3 +258,111 @@ fn same_day(value: &Value<'_>) -> Result<SameDay, String> {
         other => Err(format!("{other:?} is not known; write \"suffix\" or \"refuse\"")),
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io;
+
+    use super::super::{Config, ConfigErrors};
+    use super::*;
+
+    const START: &str = "[[upstream]]\nhost = \"docker.io\"\n[[upstream]]\nhost = \"ghcr.io\"\nname = \"github\"\n[[mirror]]\n";
+
+    fn load(mirror: &str) -> Result<Config, ConfigErrors> {
+        let files = |_: &std::path::Path| Err(io::Error::from(io::ErrorKind::NotFound));
+        Config::read("t.toml", &format!("{START}{mirror}"), &BTreeMap::new(), &[], &files)
+    }
+
+    fn mirror(text: &str) -> Mirror {
+        load(text).unwrap().mirrors.remove(0)
+    }
+
+    #[track_caller]
+    fn refused(text: &str, expected: &str) {
+        let errors = load(text).unwrap_err().to_string();
+        assert!(errors.contains(expected), "no `{expected}` in\n{errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
+
+    const PLAIN: &str = "name = \"m\"\nfrom = \"docker.io/team/app\"\nto = \"micro/app\"\ntags = [\"latest\"]\n";
+
+    #[test]
+    fn what_is_not_said_has_its_default() {
+        let mirror = mirror(PLAIN);
+        assert_eq!((mirror.upstream.as_str(), mirror.from.as_str()), ("docker.io", "team/app"));
+        assert_eq!((mirror.registry.as_deref(), mirror.to.as_str()), (None, "micro/app"));
+        assert_eq!(mirror.tag_as.iter().map(Template::as_str).collect::<Vec<_>>(), ["{tag}"]);
+        assert!(mirror.schedule.is_none() && mirror.platforms.is_empty() && mirror.keep.is_none());
+        assert_eq!(mirror.referrers_every, Duration::from_hours(24));
+    }
+
+    #[test]
+    fn official_images_lie_under_library_and_upstreams_are_known_by_both_names() {
+        let with = |from: &str, to: &str| mirror(&format!("name = \"m\"\nfrom = \"{from}\"\nto = \"{to}\"\ntags = [\"1\"]\n"));
+        assert_eq!(with("docker.io/alpine", "a").from.as_str(), "library/alpine");
+        assert_eq!(with("github/team/app", "a").upstream, "ghcr.io");
+        let elsewhere = with("docker.io/alpine", "ghcr.io/team/alpine");
+        assert_eq!((elsewhere.registry.as_deref(), elsewhere.to.as_str()), (Some("ghcr.io"), "team/alpine"));
+    }
+
+    #[test]
+    fn tags_are_selected_in_every_way() {
+        let text = PLAIN.replace("[\"latest\"]", "[\"latest\", { glob = \"1.*\" }, { regex = \"v[0-9]\", newest = 2 }, { semver = \">=1\" }]");
+        let shown: Vec<String> = mirror(&text).tags.iter().map(Selector::to_string).collect();
+        assert_eq!(shown, ["latest", "glob 1.*", "regex v[0-9] (newest 2)", "semver >=1"]);
+        for (tags, expected) in [
+            ("[]", "selects nothing"),
+            ("[\"a b\"]", "not a tag"),
+            ("[{ glob = \"[\" }]", "not a glob"),
+            ("[{ newest = 2 }]", "selects nothing"),
+            ("[{ glob = \"*\", regex = \".*\" }]", "two selectors in one"),
+            ("[{ globs = \"*\" }]", "has \"globs\""),
+            ("[{ glob = \"*\", newest = 0 }]", "newest is 0"),
+            ("[1]", "is an integer"),
+        ] {
+            refused(&PLAIN.replace("[\"latest\"]", tags), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_makes_no_sense_is_told() {
+        let errors = load("colour = 1\n").unwrap_err().to_string();
+        for key in ["mirror.name: is missing", "mirror.from: is missing", "mirror.to: is missing", "mirror.tags: is missing", "mirror.colour"] {
+            assert!(errors.contains(key), "{errors}");
+        }
+        refused(&PLAIN.replace("\"m\"", "\"M m\""), "is not a name");
+        refused(&PLAIN.replace("docker.io/", "quay.io/"), "(there are docker.io, ghcr.io)");
+        refused(&PLAIN.replace("micro/app", "Micro/App"), "without a tag");
+        for (line, expected) in [
+            ("schedule = \"0 2 * *\"", "it has 4"),
+            ("schedule = \"0 0 31 2 *\"", "never comes"),
+            ("time_zone = \"Europe/Berlin\"", "no use without a schedule"),
+            ("schedule = \"@daily\"\ntime_zone = \"Berlin\"", "is not a time zone"),
+            ("tag_as = []", "is empty"),
+            ("tag_as = [\"{tags}\"]", "which is not known"),
+            ("tag_as = [\"-{tag}\"]", "makes no tag"),
+            ("platforms = [\"amd64\"]", "a platform is"),
+            ("keep = 3", "is about dated tags"),
+            ("trimmed_as = \"slim\"", "no use without `platforms`"),
+            ("same_day = \"later\"", "\"suffix\" or \"refuse\""),
+        ] {
+            refused(&format!("{PLAIN}{line}\n"), expected);
+        }
+        refused(&format!("{}follow_deletions = true\n", PLAIN.replace("micro/", "ghcr.io/")), "only in its own repositories");
+    }
+
+    #[test]
+    fn tags_that_would_meet_are_refused_within_a_mirror_and_between_two() {
+        let two = PLAIN.replace("[\"latest\"]", "[\"latest\", \"beta\"]");
+        refused(&format!("{two}tag_as = [\"{{date}}\"]\n"), "both \"latest\" and \"beta\"");
+        let many = PLAIN.replace("[\"latest\"]", "[{ glob = \"*\" }]");
+        refused(&format!("{many}tag_as = [\"{{tag}}\", \"fixed\"]\n"), "one tag of all that `tags` selects");
+        assert!(load(&format!("{two}tag_as = [\"{{digest:12}}\"]\n")).is_ok());
+        let other = PLAIN.replace("\"m\"", "\"n\"").replace("team/app", "team/other");
+        refused(&format!("{PLAIN}[[mirror]]\n{other}"), "writes micro/app:latest too");
+        refused(&format!("{PLAIN}[[mirror]]\n{}", PLAIN.replace("micro", "mini")), "also the name of the mirror of line 6");
+        assert!(load(&format!("{PLAIN}[[mirror]]\n{other}tag_as = [\"other-{{tag}}\"]\n")).is_ok());
+    }
+}
