@@ -24,6 +24,12 @@ pub enum Error {
         /// The job.
         id: JobId,
     },
+    /// It has ended well.
+    #[error("the job {id} is done")]
+    Done {
+        /// The job.
+        id: JobId,
+    },
     /// A kind or key that cannot be one.
     #[error("{text:?} cannot be the {what} of a job")]
     Invalid {

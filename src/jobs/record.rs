@@ -9,7 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 /// Lines of a job's log that are kept: the last ones.
-pub(crate) const LINES: usize = 200;
+const LINES: usize = 200;
 /// Bytes of one line; what is longer is cut.
 const LINE_LENGTH: usize = 500;
 
@@ -174,9 +174,7 @@ impl Line {
 impl Record {
     /// Adds a line to the log, which forgets the oldest for it.
     pub(crate) fn log(&mut self, line: Line) {
-        self.log.push(line);
-        let over = self.log.len().saturating_sub(LINES);
-        self.log.drain(..over);
+        add_line(&mut self.log, line);
     }
 
     /// The time since its first begin until its end, or until `now`.
@@ -201,6 +199,13 @@ pub(crate) struct Slot {
     /// The job that is not in the history yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) open: Option<Record>,
+}
+
+/// Adds a line to a log, which forgets the oldest for it.
+pub(crate) fn add_line(log: &mut Vec<Line>, line: Line) {
+    log.push(line);
+    let over = log.len().saturating_sub(LINES);
+    log.drain(..over);
 }
 
 /// Milliseconds since 1970.

@@ -1,13 +1,13 @@
 //! A job as its work sees it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use telemetry::Clock;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::record::{JobId, Level, Line, Record, millis};
+use crate::record::{JobId, Level, Line, Record, add_line, millis};
 
 /// The lease is lost: somebody else works on the job now, or may soon. The work is about to be dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,29 +16,30 @@ pub struct LeaseLost;
 
 /// A job that is being done, for its [`crate::Work`]. Cheap to clone; all clones are the same job.
 #[derive(Clone)]
-pub struct Running(Arc<Shared>);
+pub struct Running {
+    shared: Arc<Shared>,
+    saves: mpsc::Sender<Save>,
+}
 
 /// What the work and the one who holds the lease for it share.
 pub(crate) struct Shared {
+    /// As it was when this run began.
     pub(crate) claimed: Record,
-    pub(crate) told: Mutex<Told>,
-    saves: mpsc::Sender<Save>,
+    told: Mutex<Told>,
     clock: Arc<dyn Clock>,
     /// Somebody asked to cancel the job.
-    pub(crate) cancel: CancellationToken,
+    cancel: CancellationToken,
     /// The process stops.
-    pub(crate) stop: CancellationToken,
+    stop: CancellationToken,
     /// Either of them.
-    pub(crate) end: CancellationToken,
+    end: CancellationToken,
 }
 
-/// What the work told since it was last written.
-#[derive(Default)]
+/// What the work told last.
 pub(crate) struct Told {
-    pub(crate) progress: Option<Value>,
-    pub(crate) lines: Vec<Line>,
-    /// As saved; what the record had before that until then.
-    pub(crate) checkpoint: Value,
+    progress: Value,
+    log: Vec<Line>,
+    checkpoint: Value,
 }
 
 /// A checkpoint that is to be written.
@@ -47,59 +48,115 @@ pub(crate) struct Save {
     pub(crate) done: oneshot::Sender<Result<(), LeaseLost>>,
 }
 
+impl Told {
+    /// What is shown before it is written.
+    pub(crate) fn write_to(&self, record: &mut Record) {
+        record.progress.clone_from(&self.progress);
+        record.log.clone_from(&self.log);
+    }
+
+    pub(crate) fn log(&mut self, line: Line) {
+        add_line(&mut self.log, line);
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(claimed: Record, clock: Arc<dyn Clock>, stop: &CancellationToken) -> Self {
+        let told =
+            Told { progress: claimed.progress.clone(), log: claimed.log.clone(), checkpoint: claimed.checkpoint.clone() };
+        let (stop, end) = (stop.clone(), stop.child_token());
+        Self { claimed, told: Mutex::new(told), clock, cancel: CancellationToken::new(), stop, end }
+    }
+
+    pub(crate) fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody asked to cancel the job.
+    pub(crate) fn cancel(&self) {
+        self.cancel.cancel();
+        self.end.cancel();
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    /// Until the work is to end, for whatever cause.
+    pub(crate) async fn ending(&self) {
+        self.end.cancelled().await;
+    }
+
+    /// Until the process stops.
+    pub(crate) async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// This checkpoint is written.
+    pub(crate) fn saved(&self, checkpoint: Value) {
+        self.told().checkpoint = checkpoint;
+    }
+}
+
 impl Running {
+    /// What the work is given, and where its checkpoints come out.
+    pub(crate) fn new(shared: Arc<Shared>) -> (Self, mpsc::Receiver<Save>) {
+        let (saves, saved) = mpsc::channel(1);
+        (Self { shared, saves }, saved)
+    }
+
     /// Which job.
     #[must_use]
     pub fn id(&self) -> JobId {
-        self.0.claimed.id
+        self.shared.claimed.id
     }
 
     /// What it is about.
     #[must_use]
     pub fn key(&self) -> &str {
-        &self.0.claimed.key
+        &self.shared.claimed.key
     }
 
     /// What it was given.
     #[must_use]
     pub fn input(&self) -> &Value {
-        &self.0.claimed.input
+        &self.shared.claimed.input
     }
 
     /// What was saved last, by this run or one before it; null if nothing was.
     #[must_use]
     pub fn checkpoint(&self) -> Value {
-        self.0.told.lock().unwrap_or_else(PoisonError::into_inner).checkpoint.clone()
+        self.shared.told().checkpoint.clone()
     }
 
     /// The stamp that it was submitted with.
     #[must_use]
     pub fn stamp(&self) -> Option<u64> {
-        self.0.claimed.stamp
+        self.shared.claimed.stamp
     }
 
     /// The record as it was when this run began, with when it was due and who asked for it.
     #[must_use]
     pub fn record(&self) -> &Record {
-        &self.0.claimed
+        &self.shared.claimed
     }
 
     /// 1 at first, and one more after each failure that counts.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.0.claimed.attempts.saturating_add(1)
+        self.shared.claimed.attempts.saturating_add(1)
     }
 
     /// Tells how far it is. Cheap: it is written with the next renewal of the lease, and shown by this process at once.
     pub fn progress(&self, progress: Value) {
-        self.0.told.lock().unwrap_or_else(PoisonError::into_inner).progress = Some(progress);
+        self.shared.told().progress = progress;
     }
 
-    /// Adds a line to the job's log, of which the last 200 are kept, each cut to 500 bytes. Written as [`Running::progress`]. No secret
-    /// belongs here.
+    /// Adds a line to the job's log, of which the last 200 are kept, each cut to 500 bytes. Written as [`Running::progress`]. No
+    /// secret belongs here.
     pub fn log(&self, level: Level, text: impl Into<String>) {
-        let line = Line::new(millis(self.0.clock.now()), level, text.into());
-        self.0.told.lock().unwrap_or_else(PoisonError::into_inner).log(line);
+        let line = Line::new(millis(self.shared.clock.now()), level, text.into());
+        self.shared.told().log(line);
     }
 
     /// Writes from where the job is to go on if this run does not end, durably, with what was told until now.
@@ -108,7 +165,7 @@ impl Running {
     /// holds.
     pub async fn save(&self, checkpoint: Value) -> Result<(), LeaseLost> {
         let (done, saved) = oneshot::channel();
-        self.0.saves.send(Save { checkpoint, done }).await.map_err(|_| LeaseLost)?;
+        self.saves.send(Save { checkpoint, done }).await.map_err(|_| LeaseLost)?;
         saved.await.map_err(|_| LeaseLost)?
     }
 
@@ -116,18 +173,18 @@ impl Running {
     /// and then the work may answer [`crate::Outcome::Yield`]. If it does not end within the grace period it is dropped.
     #[must_use]
     pub fn cancelled(&self) -> CancellationToken {
-        self.0.end.clone()
+        self.shared.end.clone()
     }
 
     /// Did somebody ask to cancel this job? Whatever the work answers then, but `Done`, makes a cancelled job.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.cancel.is_cancelled()
+        self.shared.is_cancelled()
     }
 
     /// Does the process stop?
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.0.stop.is_cancelled()
+        self.shared.stop.is_cancelled()
     }
 }

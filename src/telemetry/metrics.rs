@@ -1,5 +1,6 @@
 //! The numbers that an operator watches, as one value that the rooms share.
 
+mod jobs;
 mod labels;
 mod series;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::build;
 
+pub use jobs::JobOutcome;
 pub use labels::{CacheKind, CacheResult, FillOutcome};
 
 /// The media type of what [`Metrics::encode`] writes.
@@ -48,6 +50,7 @@ struct Inner {
     upstream_duration: Histograms<labels::Upstream>,
     store_duration: Histograms<labels::Operation>,
     store_errors: Family<labels::Operation, Counter>,
+    jobs: jobs::Jobs,
 }
 
 impl Metrics {
@@ -174,10 +177,12 @@ impl Default for Inner {
             upstream_duration: Family::new_with_constructor(call_histogram),
             store_duration: Family::new_with_constructor(call_histogram),
             store_errors: Family::default(),
+            jobs: jobs::Jobs::default(),
         };
         inner.register_server();
         inner.register_cache();
         inner.register_outside();
+        inner.jobs.register(&mut inner.registry);
         inner
     }
 }
