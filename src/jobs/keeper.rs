@@ -16,7 +16,6 @@ use crate::jobs::Inner;
 use crate::options::Kind;
 use crate::record::{JobState, Level, Line, Record, Slot};
 use crate::running::{LeaseLost, Save, Shared};
-use crate::state::Version;
 use crate::work::Outcome;
 
 pub(crate) struct Keeper {
@@ -38,20 +37,21 @@ impl Keeper {
         Self { inner, address, shared, record, seen, confirmed }
     }
 
-    /// Renews the lease and writes checkpoints until the lease is lost.
+    /// Renews the lease and writes checkpoints until the lease is lost: because somebody else has it, or because it could not be
+    /// renewed for so long that somebody else may soon. What is left then is for clocks that do not run alike.
     pub(crate) async fn keep(&mut self, saves: &mut mpsc::Receiver<Save>) -> LeaseLost {
         let inner = Arc::clone(&self.inner);
         let lease = inner.options.lease;
         loop {
+            let end = self.confirmed + lease * 5 / 6;
             // In this order: a process that stood still must see first that its time has passed.
             let save = tokio::select! {
                 biased;
-                () = inner.sleep_until(self.confirmed + lease) => return LeaseLost,
+                () = inner.sleep_until(end) => return LeaseLost,
                 Some(save) = saves.recv() => Some(save),
                 () = inner.sleep_until(self.confirmed + lease / 3) => None,
             };
             let (checkpoint, done) = save.map(|save| (save.checkpoint, save.done)).unzip();
-            let end = self.confirmed + lease;
             let renewed = tokio::select! {
                 biased;
                 () = inner.sleep_until(end) => Err(LeaseLost),

@@ -23,11 +23,13 @@ struct Turns {
     polls: u32,
     /// When the next poll is, on our monotonic clock.
     next: Duration,
+    /// Until then nothing is begun: the state failed just now.
+    rest: Duration,
 }
 
 pub(crate) async fn run(inner: &Arc<Inner>, stop: CancellationToken) {
     let mut tasks = JoinSet::new();
-    let mut turns = Turns { polls: IDLE, next: Duration::ZERO };
+    let mut turns = Turns { polls: IDLE, next: Duration::ZERO, rest: Duration::ZERO };
     loop {
         tokio::select! {
             biased;
@@ -38,11 +40,17 @@ pub(crate) async fn run(inner: &Arc<Inner>, stop: CancellationToken) {
                 }
             }
         }
-        let wait = match start(inner, &mut tasks, &stop).await {
-            Started::Missed => continue,
-            Started::All(wait) => wait,
-        };
-        let wake = inner.clock.monotonic().saturating_add(wait).min(turns.next);
+        let mut wake = turns.next;
+        if inner.clock.monotonic() >= turns.rest {
+            match start(inner, &mut tasks, &stop).await {
+                Started::Missed => continue,
+                Started::All(wait) => wake = wake.min(inner.clock.monotonic().saturating_add(wait)),
+                Started::Failed => turns.rest = inner.clock.monotonic() + inner.options.poll / 5,
+            }
+        }
+        if turns.rest > inner.clock.monotonic() {
+            wake = wake.min(turns.rest);
+        }
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
@@ -94,6 +102,8 @@ enum Started {
     All(Duration),
     /// Others were faster: it has to be looked again.
     Missed,
+    /// The state failed.
+    Failed,
 }
 
 /// Begins what is ready, as much as may run at once: first what is due first.
@@ -122,6 +132,7 @@ async fn start(inner: &Arc<Inner>, tasks: &mut JoinSet<()>, stop: &CancellationT
             Ok(Claim::Missed) => missed = true,
             Err(error) => {
                 tracing::warn!(kind, key = address.key, error = %telemetry::chain(&error), "a job cannot be begun; trying again");
+                return Started::Failed;
             }
         }
     }

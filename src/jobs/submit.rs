@@ -119,53 +119,59 @@ impl Inner {
     }
 
     pub(crate) async fn cancel(&self, id: JobId, by: &str) -> Result<Record, Error> {
+        let mut changing = None;
         for attempt in 0..ATTEMPTS {
             let Some((address, seen)) = self.find_open(id).await? else {
                 let ended = self.find_ended(id).await?.is_some();
                 return Err(if ended { Error::Ended { id } } else { Error::Unknown { id } });
             };
-            let Some(record) = &seen.slot.open else { continue };
-            if record.state.is_ended() {
-                return Err(Error::Ended { id });
+            if let Some(record) = self.cancel_in(&address, &seen, by).await? {
+                return Ok(record);
             }
-            let asked = record.cancelled_by.is_some();
-            if asked && record.state == JobState::Running {
-                return Ok(self.live(&address, record));
-            }
-            let mut slot = Slot::clone(&seen.slot);
-            slot.revision = slot.revision.saturating_add(1);
-            let Some(open) = &mut slot.open else { continue };
-            open.cancelled_by.get_or_insert_with(|| by.to_owned());
-            open.log(self.line(Level::Info, format!("{by} asked to cancel it")));
-            if open.state == JobState::Waiting {
-                open.state = JobState::Cancelled;
-                open.ended = Some(self.now());
-            }
-            let record = open.clone();
-            let Some(seen) = self.swap(&address, slot, Some(&seen.version)).await? else {
-                self.clock.sleep(PAUSE * attempt).await;
-                continue;
-            };
-            tracing::info!(job = %id, kind = address.kind, key = address.key, by, "a job was cancelled");
-            self.cancelled(&address, &seen).await?;
-            return Ok(self.live(&address, &record));
+            changing = Some(address);
+            self.clock.sleep(PAUSE * attempt).await;
         }
-        Err(Error::Contended { kind: String::new(), key: id.to_string() })
+        Err(changing.map_or(Error::Unknown { id }, |address| contended(&address)))
     }
 
-    /// Follows up a cancellation: a job that is ended by it goes to the history, one that runs here is told at once.
-    async fn cancelled(&self, address: &Address, seen: &Seen) -> Result<(), Error> {
-        let Some(record) = &seen.slot.open else { return Ok(()) };
+    /// Cancels the job in this slot. `None` if the slot has changed.
+    async fn cancel_in(&self, address: &Address, seen: &Seen, by: &str) -> Result<Option<Record>, Error> {
+        let mut slot = Slot::clone(&seen.slot);
+        slot.revision = slot.revision.saturating_add(1);
+        let Some(record) = &mut slot.open else { return Ok(None) };
+        if record.state.is_ended() {
+            return Err(Error::Ended { id: record.id });
+        }
+        if record.state == JobState::Running && record.cancelled_by.is_some() {
+            self.tell(address, record);
+            return Ok(Some(self.live(address, record)));
+        }
+        record.cancelled_by.get_or_insert_with(|| by.to_owned());
+        if record.state == JobState::Waiting {
+            record.log(self.line(Level::Info, format!("{by} cancelled it")));
+            record.state = JobState::Cancelled;
+            record.ended = Some(self.now());
+        }
+        let record = record.clone();
+        let Some(seen) = self.swap(address, slot, Some(&seen.version)).await? else { return Ok(None) };
+        tracing::info!(job = %record.id, kind = address.kind, key = address.key, by, "a job was cancelled");
         if record.state.is_ended() {
             self.ended.send_replace(());
-            return self.archive(address, seen).await;
+            self.archive(address, &seen).await?;
+        } else {
+            self.tell(address, &record);
         }
+        Ok(Some(self.live(address, &record)))
+    }
+
+    /// Tells a job that runs here that it is cancelled. Others hear of it when they renew their lease.
+    fn tell(&self, address: &Address, record: &Record) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).get(address).cloned();
         if let Some(shared) = running.filter(|shared| shared.claimed.id == record.id) {
             shared.cancel();
         }
+        // It may be nobody's any more.
         self.wake.notify_one();
-        Ok(())
     }
 
     pub(crate) async fn retry(&self, id: JobId, by: &str) -> Result<Submitted, Error> {
