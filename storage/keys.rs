@@ -9,6 +9,7 @@
 //! repositories/<name>/_referrers/<algorithm>/<hex of the subject>/<algorithm>:<hex>
 //! catalog/<name, its / as ., . as -, - as ,>          one entry per repository, in the order of the names
 //! uploads/<id>/session, data, tail-<size>             an open upload
+//! jobs/…                                              records of the room above that does durable work
 //! ```
 //!
 //! A component of a repository name cannot begin with `_`, so the markers cannot collide with names.

@@ -228,6 +228,23 @@ impl Objects {
         }
     }
 
+    /// As [`Objects::swap`], also where the store keeps no conditions: there writers of this process take turns.
+    pub(crate) async fn swap_in_turn(&self, key: &Path, bytes: Bytes, mode: PutMode) -> Result<Option<UpdateVersion>, Error> {
+        if self.conditional {
+            return self.swap(key, bytes, mode).await;
+        }
+        let _turn = self.turns.of(key).lock().await;
+        let there = self.read(key).await?.map(|(_, version)| version);
+        let expected = match &mode {
+            PutMode::Update(version) => Some(version),
+            PutMode::Create | PutMode::Overwrite => None,
+        };
+        if there.as_ref() != expected {
+            return Ok(None);
+        }
+        self.swap(key, bytes, mode).await
+    }
+
     /// Writes on a condition. It may be sent again when its connection is cut, whether it was done or not.
     async fn put_guarded(&self, key: &Path, bytes: Bytes, mode: PutMode) -> object_store::Result<PutResult> {
         let mut sent = 0;

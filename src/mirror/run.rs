@@ -15,7 +15,7 @@ use transfer::{Copied, Progress, Source, Transfer};
 
 use crate::memory::{Dated, Known, Memories, Memory};
 use crate::plan::{Plan, PlanError};
-use crate::report::{Report, TagOutcome, TagReport};
+use crate::report::{TagOutcome, TagReport};
 use crate::retention;
 use crate::settings::Mirror;
 

@@ -11,4 +11,4 @@ mod metrics;
 
 pub use chain::chain;
 pub use clock::{Clock, SystemClock};
-pub use metrics::{CONTENT_TYPE, CacheKind, CacheResult, FillOutcome, Metrics, MirrorRun};
+pub use metrics::{CONTENT_TYPE, CacheKind, CacheResult, FillOutcome, JobOutcome, Metrics, MirrorRun};

@@ -1,5 +1,6 @@
 //! The numbers that an operator watches, as one value that the rooms share.
 
+mod jobs;
 mod labels;
 mod mirrors;
 mod series;
@@ -19,6 +20,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::build;
 
+pub use jobs::JobOutcome;
 pub use labels::{CacheKind, CacheResult, FillOutcome};
 pub use mirrors::MirrorRun;
 
@@ -51,6 +53,7 @@ struct Inner {
     store_duration: Histograms<labels::Operation>,
     store_errors: Family<labels::Operation, Counter>,
     mirrors: mirrors::Mirrors,
+    jobs: jobs::Jobs,
 }
 
 impl Metrics {
@@ -178,11 +181,13 @@ impl Default for Inner {
             store_duration: Family::new_with_constructor(call_histogram),
             store_errors: Family::default(),
             mirrors: mirrors::Mirrors::default(),
+            jobs: jobs::Jobs::default(),
         };
         inner.register_server();
         inner.register_cache();
         inner.register_outside();
         inner.mirrors.register(&mut inner.registry);
+        inner.jobs.register(&mut inner.registry);
         inner
     }
 }

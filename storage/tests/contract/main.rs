@@ -17,6 +17,7 @@ mod folder;
 mod gcs;
 mod google;
 mod lost;
+mod records;
 mod shared;
 mod suite;
 
