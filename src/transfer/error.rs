@@ -48,7 +48,7 @@ pub enum Error {
         cause: oci::Error,
     },
     /// The index has no image of a platform that is wanted.
-    #[error("{piece} has none of the wanted platforms, but {}", offered(.offered))]
+    #[error("{piece} has none of the wanted platforms, but {}", listed(.offered))]
     NoPlatform {
         /// The index.
         piece: Piece,
@@ -65,7 +65,7 @@ pub enum Error {
     },
 }
 
-fn offered(platforms: &[oci::Platform]) -> String {
+fn listed(platforms: &[oci::Platform]) -> String {
     if platforms.is_empty() {
         return "none at all".to_owned();
     }

@@ -4,19 +4,19 @@
 //! [`Transfer`] is the copier. [`layout`] is the image layout of the specification as both ends of a copy. [`bundle`] carries chosen
 //! images over an air gap in one file.
 
-pub mod bundle;
 mod blobs;
+pub mod bundle;
 mod error;
 mod graph;
 pub mod layout;
 mod locks;
 mod options;
+mod platforms;
 mod progress;
 mod referrers;
 mod retry;
 mod source;
 mod transfer;
-mod trim;
 
 pub use error::{Error, Limited, Piece};
 pub use options::Options;
