@@ -67,6 +67,8 @@ pub const KEYS: &[&str] = &[
     "upstream.realms",
     "upstream.tag_lifetime",
     "upstream.idle_timeout",
+    "upstream.reserve",
+    "upstream.requests_per_second",
 ];
 
 /// Everything that a server is told before it starts.
@@ -161,6 +163,10 @@ pub struct Upstream {
     pub tag_lifetime: Duration,
     /// How long it may be silent in the middle of a transfer.
     pub idle_timeout: Duration,
+    /// The part of its quota, in percent, that is left to people's pulls.
+    pub reserve: u8,
+    /// How often background work may ask it.
+    pub requests_per_second: u32,
 }
 
 /// A name and a secret; the secret is in no output.

@@ -42,6 +42,8 @@ fn upstream_of(
         credentials,
         realms: entry.realms.clone(),
         idle_timeout: entry.idle_timeout,
+        reserve: entry.reserve,
+        requests_per_second: entry.requests_per_second,
     };
     let remote = upstream::Upstream::new(settings, Arc::clone(clock), metrics.clone())?;
     let patterns = entry.root.clone();

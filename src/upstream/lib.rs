@@ -33,12 +33,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use oci::{
-    Blob, BlobStat, Descriptor, Digest, Discover, Error, Listing, Manifest, ManifestStat, Page, Pull, Push, RangeSource, Reference,
-    ReferrersList, RepositoryName, Tag,
+    Blob, BlobStat, Descriptor, Digest, Discover, Error, Listing, Manifest, ManifestStat, Page, Pull, Push, RangeSource,
+    Reference, ReferrersList, RepositoryName, Tag,
 };
 use telemetry::{Clock, Metrics};
 
-use ask::Remote;
+use ask::{Access, Remote};
 
 pub use config::{Config, ConfigError, Credentials};
 pub use quota::Quota;
@@ -98,11 +98,11 @@ impl fmt::Debug for Upstream {
 #[async_trait]
 impl Pull for Upstream {
     async fn resolve(&self, name: &RepositoryName, reference: &Reference) -> Result<ManifestStat, Error> {
-        self.remote.resolve(name, reference).await
+        self.remote.resolve(name, reference, Access::Pull).await
     }
 
     async fn manifest(&self, name: &RepositoryName, reference: &Reference) -> Result<Manifest, Error> {
-        self.remote.manifest(name, reference).await
+        self.remote.manifest(name, reference, Access::Pull).await
     }
 
     async fn stat_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<BlobStat, Error> {

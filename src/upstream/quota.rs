@@ -67,7 +67,11 @@ mod tests {
 
     #[test]
     fn headers_of_others_and_nonsense() {
-        let plain = read(&[("ratelimit-limit", "100, 100;w=60;burst=5"), ("ratelimit-remaining", " 7 ; w=60"), ("ratelimit-reset", "30")]);
+        let plain = read(&[
+            ("ratelimit-limit", "100, 100;w=60;burst=5"),
+            ("ratelimit-remaining", " 7 ; w=60"),
+            ("ratelimit-reset", "30"),
+        ]);
         assert_eq!(plain, Some(Quota { reset: Some(Duration::from_secs(30)), ..quota(100, 7, 60) }));
         assert_eq!(read(&[("ratelimit-limit", "10"), ("ratelimit-remaining", "99")]), Some(quota(10, 10, 3600)));
         assert_eq!(read(&[("ratelimit-limit", "10;w=0"), ("ratelimit-remaining", "1")]), Some(quota(10, 1, 1)));
