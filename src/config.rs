@@ -88,6 +88,8 @@ pub const KEYS: &[&str] = &[
     "mirror.follow_deletions",
     "mirror.referrers_every",
     "mirror.at_once",
+    "upstream.reserve",
+    "upstream.requests_per_second",
 ];
 
 /// Everything that a server is told before it starts.
@@ -193,6 +195,10 @@ pub struct Upstream {
     pub tag_lifetime: Duration,
     /// How long it may be silent in the middle of a transfer.
     pub idle_timeout: Duration,
+    /// The part of its quota, in percent, that is left to people's pulls.
+    pub reserve: u8,
+    /// How often background work may ask it.
+    pub requests_per_second: u32,
 }
 
 /// A name and a secret; the secret is in no output.

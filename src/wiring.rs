@@ -50,6 +50,8 @@ fn remote_of(
         credentials,
         realms: entry.realms.clone(),
         idle_timeout: entry.idle_timeout,
+        reserve: entry.reserve,
+        requests_per_second: entry.requests_per_second,
     };
     upstream::Upstream::new(settings, Arc::clone(clock), metrics.clone())
 }

@@ -27,6 +27,8 @@ pub(super) fn docker_hub() -> Upstream {
         realms: Vec::new(),
         tag_lifetime: Duration::from_mins(5),
         idle_timeout: Duration::from_secs(30),
+        reserve: 50,
+        requests_per_second: 20,
     }
 }
 
@@ -108,6 +110,8 @@ fn one(section: &mut Section<'_, '_>) -> (Option<Upstream>, Identity) {
     let realms = section.list("realms", value::host).unwrap_or_default();
     let tag_lifetime = section.value("tag_lifetime", defaults.tag_lifetime, value::duration);
     let idle_timeout = section.value("idle_timeout", defaults.idle_timeout, value::limit);
+    let reserve = section.value("reserve", defaults.reserve, value::share);
+    let requests_per_second = section.value("requests_per_second", defaults.requests_per_second, value::rate);
 
     let line = match section.place() {
         Place::Line(line) => format!("line {line}"),
@@ -115,9 +119,20 @@ fn one(section: &mut Section<'_, '_>) -> (Option<Upstream>, Identity) {
     };
     let identity = Identity { line, host: host.clone(), name: name.clone(), default };
     let upstream = match (host, name, url) {
-        (Some(host), Some(name), Some(url)) => {
-            Some(Upstream { host, name, default, root, url, ca, credentials, realms, tag_lifetime, idle_timeout })
-        }
+        (Some(host), Some(name), Some(url)) => Some(Upstream {
+            host,
+            name,
+            default,
+            root,
+            url,
+            ca,
+            credentials,
+            realms,
+            tag_lifetime,
+            idle_timeout,
+            reserve,
+            requests_per_second,
+        }),
         _ => None,
     };
     (upstream, identity)

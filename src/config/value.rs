@@ -82,6 +82,30 @@ pub(super) fn count(value: &Value<'_>) -> Result<usize, String> {
     }
 }
 
+/// How often in a second; at least once.
+pub(super) fn rate(value: &Value<'_>) -> Result<u32, String> {
+    let number = count(value)?;
+    u32::try_from(number).map_err(|_| "is too large; write a smaller number".to_owned())
+}
+
+/// A part of something in whole percent, but not all of it.
+pub(super) fn share(value: &Value<'_>) -> Result<u8, String> {
+    const ADVICE: &str = "write a whole number of percent in quotes, such as \"50%\"";
+    if let Some(number) = value.integer() {
+        return Err(format!("is {} without its unit; {ADVICE}", number?));
+    }
+    let text = match value {
+        Value::Toml(DeValue::String(_)) | Value::Word(_) => value.text()?,
+        Value::Toml(_) => return Err(format!("is {}; {ADVICE}", value.kind())),
+    };
+    let number = text.strip_suffix('%').map(str::trim_end).filter(|number| is_digits(number));
+    match number.map(str::parse::<u64>) {
+        Some(Ok(percent @ 0..=99)) => u8::try_from(percent).map_err(|_| format!("{text:?} is not a share; {ADVICE}")),
+        Some(_) => Err(format!("{text:?} leaves nothing to background work; write a share from \"0%\" to \"99%\"")),
+        None => Err(format!("{text:?} is not a share; {ADVICE}")),
+    }
+}
+
 /// A time: a whole number and its unit.
 pub(super) fn duration(value: &Value<'_>) -> Result<Duration, String> {
     const ADVICE: &str = "write a whole number and its unit (ms, s, m, h, d), such as \"30s\" or \"24h\"";

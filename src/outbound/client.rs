@@ -3,10 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method};
+use tokio::sync::watch;
+use tokio::time;
 use url::Url;
 
-use crate::error::Error;
+use crate::body::Body;
+use crate::error::{Error, ErrorKind};
 use crate::reach::Reach;
 use crate::resolver::Resolver;
 use crate::response::Response;
@@ -61,30 +65,37 @@ pub enum SetupError {
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: reqwest::Client,
+    /// Without a limit of its own on silence, which would count while a body is on its way.
+    sender: reqwest::Client,
     reach: Reach,
 }
 
 impl Client {
     /// A client with these settings. Proxies are those of the environment (`HTTPS_PROXY`, `NO_PROXY`, …).
     pub fn new(config: &Config) -> Result<Self, SetupError> {
-        let inner = reqwest::Client::builder()
-            .tls_backend_preconfigured(certs::client_config(&config.ca)?)
-            .user_agent(USER_AGENT)
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(config.connect_timeout)
-            .read_timeout(config.idle_timeout)
-            .dns_resolver(Resolver::new(config.reach.clone()))
-            .http2_initial_stream_window_size(STREAM_WINDOW)
-            .http2_initial_connection_window_size(CONNECTION_WINDOW)
-            .referer(false)
-            // Another crate of the build may switch these features on; a decoded body has another digest.
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
-            .build()
-            .map_err(|cause| SetupError::Http(Error::from_reqwest(cause, None).to_string()))?;
-        Ok(Self { inner, reach: config.reach.clone() })
+        let tls = certs::client_config(&config.ca)?;
+        let builder = || {
+            reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .user_agent(USER_AGENT)
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(config.connect_timeout)
+                .dns_resolver(Resolver::new(config.reach.clone()))
+                .http2_initial_stream_window_size(STREAM_WINDOW)
+                .http2_initial_connection_window_size(CONNECTION_WINDOW)
+                .referer(false)
+                // Another crate of the build may switch these features on; a decoded body has another digest.
+                .no_gzip()
+                .no_brotli()
+                .no_zstd()
+                .no_deflate()
+        };
+        let build = |builder: reqwest::ClientBuilder| {
+            builder.build().map_err(|cause| SetupError::Http(Error::from_reqwest(cause, None).to_string()))
+        };
+        let inner = build(builder().read_timeout(config.idle_timeout))?;
+        let sender = build(builder())?;
+        Ok(Self { inner, sender, reach: config.reach.clone() })
     }
 
     /// The client underneath, for a library that puts its own requests together and follows no redirects.
@@ -101,15 +112,50 @@ impl Client {
 
     /// Sends a GET and waits for the head of the response, whatever its status.
     pub async fn get(&self, url: &Url, headers: HeaderMap) -> Result<Response, Error> {
-        self.send(Method::GET, url, headers).await
+        self.ask(Method::GET, url, headers).await
     }
 
     /// Sends a HEAD. Otherwise as [`Client::get`].
     pub async fn head(&self, url: &Url, headers: HeaderMap) -> Result<Response, Error> {
-        self.send(Method::HEAD, url, headers).await
+        self.ask(Method::HEAD, url, headers).await
     }
 
-    async fn send(&self, method: Method, url: &Url, headers: HeaderMap) -> Result<Response, Error> {
+    /// Sends a request that changes something and waits for the head of the response, whatever its status.
+    ///
+    /// Silence is counted from the last piece of the body that the connection took, and may last for `silence`: whoever has taken
+    /// everything can need longer to keep it than to say something else. The time of the whole has no limit.
+    pub async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        mut headers: HeaderMap,
+        body: Body,
+        silence: Duration,
+    ) -> Result<Response, Error> {
+        let url = without_userinfo(url);
+        if let Some(length) = body.length() {
+            headers.insert(CONTENT_LENGTH, length.into());
+        }
+        let (taken, mut progress) = watch::channel(());
+        let request = self.sender.request(method, url.clone()).headers(headers).body(body.watched(taken));
+        let mut exchange = std::pin::pin!(request.send());
+        let mut complete = false;
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut exchange => {
+                    return match answer {
+                        Ok(response) => Ok(Response::new(response, url).with_silence(silence)),
+                        Err(cause) => Err(Error::from_reqwest(cause, Some(&url))),
+                    };
+                }
+                changed = progress.changed(), if !complete => complete = changed.is_err(),
+                () = time::sleep(silence) => return Err(Error::new(ErrorKind::Idle, &url, "")),
+            }
+        }
+    }
+
+    async fn ask(&self, method: Method, url: &Url, headers: HeaderMap) -> Result<Response, Error> {
         let url = without_userinfo(url);
         match self.inner.request(method, url.clone()).headers(headers).send().await {
             Ok(response) => Ok(Response::new(response, url)),

@@ -5,12 +5,14 @@
 //! the length of a transfer. Where a *remote* names an address, by a redirect or a token realm, the caller asks [`Reach`]
 //! first; names are checked again where they are resolved, so that a name cannot point elsewhere between the two.
 
+mod body;
 mod client;
 mod error;
 mod reach;
 mod resolver;
 mod response;
 
+pub use body::{Body, BodyError, BodyStream};
 pub use client::{Client, Config, SetupError};
 pub use error::{Error, ErrorKind, redacted};
 pub use reach::Reach;

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
 use url::Url;
@@ -23,12 +24,19 @@ pub struct Response {
     /// The URL that was asked.
     pub url: Url,
     body: Body,
+    /// Where the client does not limit silence itself.
+    silence: Option<Duration>,
 }
 
 impl Response {
     pub(crate) fn new(mut response: reqwest::Response, url: Url) -> Self {
         let headers = std::mem::take(response.headers_mut());
-        Self { status: response.status(), headers, url, body: Box::pin(response.bytes_stream()) }
+        Self { status: response.status(), headers, url, body: Box::pin(response.bytes_stream()), silence: None }
+    }
+
+    /// The same with a limit on silence in its body.
+    pub(crate) fn with_silence(self, silence: Duration) -> Self {
+        Self { silence: Some(silence), ..self }
     }
 
     /// A header as text, if it is there once or more and readable; the first counts.
@@ -45,8 +53,22 @@ impl Response {
 
     /// The body as it comes. An error is final. Silence beyond the idle limit is an error.
     pub fn stream(self) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
-        let url = self.url;
-        self.body.map(move |chunk| chunk.map_err(|cause| Error::from_reqwest(cause, Some(&url))))
+        let Self { url, body, silence, .. } = self;
+        // After an error nothing follows.
+        stream::unfold(Some((body, url)), move |state| async move {
+            let (mut body, url) = state?;
+            let chunk = match silence {
+                Some(silence) => match tokio::time::timeout(silence, body.next()).await {
+                    Ok(chunk) => chunk?,
+                    Err(_) => return Some((Err(Error::new(ErrorKind::Idle, &url, "")), None)),
+                },
+                None => body.next().await?,
+            };
+            match chunk {
+                Ok(bytes) => Some((Ok(bytes), Some((body, url)))),
+                Err(cause) => Some((Err(Error::from_reqwest(cause, Some(&url))), None)),
+            }
+        })
     }
 
     /// The whole body, if it is not larger than `limit` bytes. No more than that is ever held.
@@ -57,7 +79,7 @@ impl Response {
             return Err(too_large);
         }
         let mut whole = BytesMut::new();
-        let mut stream = self.stream();
+        let mut stream = std::pin::pin!(self.stream());
         while let Some(chunk) = stream.next().await {
             let chunk = chunk?;
             if chunk.len() > limit - whole.len() {

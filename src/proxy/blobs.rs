@@ -103,7 +103,7 @@ impl PullThrough {
             Err(failure) => return Err(failure),
         }
         if self.0.cache.has_bytes(digest).await?
-            && self.ask(upstream, upstream.remote.stat_blob(theirs, digest)).await.is_ok()
+            && upstream.remote.stat_blob(theirs, digest).await.is_ok()
             && self.0.cache.adopt_blob(name, digest, &upstream.host).await?
         {
             self.note(upstream, CacheKind::Blob, CacheResult::Revalidated);
@@ -146,6 +146,6 @@ impl PullThrough {
         if let Some(Progress::Running { size: Some(size), .. }) = running.map(|progress| progress.borrow().clone()) {
             return Ok(BlobStat { digest: digest.clone(), size: Some(size) });
         }
-        self.ask(upstream, upstream.remote.stat_blob(theirs, digest)).await
+        upstream.remote.stat_blob(theirs, digest).await
     }
 }

@@ -11,7 +11,6 @@ mod flight;
 mod manifests;
 mod names;
 mod pull_through;
-mod quota;
 mod sharing;
 
 /// The locks of [`sharing`], which its model check replaces.

@@ -72,7 +72,7 @@ impl PullThrough {
             let (this, name, reference) = (self.clone(), name.clone(), reference.clone());
             self.run(async move {
                 let at = this.0.clock.now();
-                let answer = this.ask(&upstream, upstream.remote.resolve(&theirs, &reference)).await;
+                let answer = upstream.remote.resolve(&theirs, &reference).await;
                 if let (Ok(stat), Reference::Tag(tag)) = (&answer, &reference) {
                     this.remember(&upstream, &name, tag, &stat.digest, at).await;
                 }
@@ -229,13 +229,13 @@ impl PullThrough {
         known: &Digest,
     ) -> Result<Digest, Error> {
         let at = self.0.clock.now();
-        let stat = self.ask(upstream, upstream.remote.resolve(theirs, &Reference::Tag(tag.clone()))).await?;
+        let stat = upstream.remote.resolve(theirs, &Reference::Tag(tag.clone())).await?;
         if stat.digest == *known {
             return Ok(stat.digest);
         }
         if !self.is_here(name, &stat.digest).await? {
             let by_digest = Reference::Digest(stat.digest.clone());
-            let manifest = self.ask(upstream, upstream.remote.manifest(theirs, &by_digest)).await?;
+            let manifest = upstream.remote.manifest(theirs, &by_digest).await?;
             self.0.cache.keep_manifest(name, &manifest, &upstream.host).await?;
         }
         self.0.cache.keep_tag(name, tag, &stat.digest, at, &upstream.host).await?;
@@ -255,7 +255,7 @@ impl PullThrough {
             let (this, name, reference) = (self.clone(), name.clone(), reference.clone());
             self.run(async move {
                 let at = this.0.clock.now();
-                let manifest = match this.ask(&upstream, upstream.remote.manifest(&theirs, &reference)).await {
+                let manifest = match upstream.remote.manifest(&theirs, &reference).await {
                     Ok(manifest) => manifest,
                     Err(error) => {
                         if !error.is_unknown() {

@@ -18,7 +18,6 @@ use crate::cache::Cache;
 use crate::flight::Flights;
 use crate::manifests::{Checked, Looked};
 use crate::names::{Names, Upstream};
-use crate::quota::Quota;
 
 /// Tags of which it is remembered when they were checked.
 const REMEMBERED: u64 = 100_000;
@@ -43,8 +42,6 @@ pub(crate) struct Inner {
     pub(crate) heads: Flights<(RepositoryName, Reference), ManifestStat>,
     /// Tags that a HEAD resolved, and when, to digests that nobody has fetched yet.
     pub(crate) resolved: Memory<(RepositoryName, Digest), Vec<(Tag, SystemTime)>>,
-    /// Upstreams that want to be left alone.
-    pub(crate) quota: Quota,
     pub(crate) fills: Fills,
 }
 
@@ -63,7 +60,6 @@ impl PullThrough {
             heads: Flights::new(),
             checked: Memory::new(REMEMBERED),
             resolved: Memory::new(REMEMBERED),
-            quota: Quota::default(),
             fills: Fills::new(),
         }))
     }
@@ -115,7 +111,7 @@ impl Discover for PullThrough {
         let Some((upstream, theirs)) = self.0.names.upstream_of(name) else {
             return self.0.cache.tags(name, page).await;
         };
-        let answer = self.ask(&upstream, upstream.remote.tags(&theirs, page));
+        let answer = upstream.remote.tags(&theirs, page);
         match self.0.cache.tags(name, page).await {
             Ok(copy) => match self.bounded(&upstream, answer).await {
                 Ok(listing) => Ok(listing),
@@ -136,7 +132,7 @@ impl Discover for PullThrough {
         let Some((upstream, theirs)) = self.0.names.upstream_of(name) else {
             return self.0.cache.referrers(name, subject, query).await;
         };
-        let answer = self.ask(&upstream, upstream.remote.referrers(&theirs, subject, query));
+        let answer = upstream.remote.referrers(&theirs, subject, query);
         match self.0.cache.referrers(name, subject, query).await {
             Ok(copy) if !copy.entries.is_empty() => match self.bounded(&upstream, answer).await {
                 Ok(listing) => Ok(listing),
@@ -153,18 +149,6 @@ impl Discover for PullThrough {
 }
 
 impl PullThrough {
-    /// Asks an upstream something, unless it has said that it wants to be left alone.
-    pub(crate) async fn ask<T>(
-        &self,
-        upstream: &Upstream,
-        answer: impl Future<Output = Result<T, Error>> + Send,
-    ) -> Result<T, Error> {
-        self.0.quota.check(upstream, self.0.clock.as_ref())?;
-        let answer = answer.await;
-        self.0.quota.note(upstream, self.0.clock.as_ref(), &answer);
-        answer
-    }
-
     /// An upstream's answer, or a failure after [`PATIENCE`]. Whatever is asked so has a second best answer here.
     pub(crate) async fn bounded<T>(
         &self,

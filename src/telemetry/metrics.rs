@@ -50,6 +50,9 @@ struct Inner {
     fills_resumed: Family<labels::Upstream, Counter>,
     upstream_requests: Family<labels::Call, Counter>,
     upstream_duration: Histograms<labels::Upstream>,
+    quota_limit: Family<labels::Upstream, Gauge>,
+    quota_remaining: Family<labels::Upstream, Gauge>,
+    background_refused: Family<labels::Upstream, Counter>,
     store_duration: Histograms<labels::Operation>,
     store_errors: Family<labels::Operation, Counter>,
     mirrors: mirrors::Mirrors,
@@ -131,6 +134,25 @@ impl Metrics {
         self.0.upstream_duration.get_or_create(&per(upstream)).observe(duration.as_secs_f64());
     }
 
+    /// What an upstream said of its quota: manifests that may be pulled in a window, and how many of them are left. `None` once it
+    /// says nothing of one any more.
+    pub fn upstream_quota(&self, upstream: &str, quota: Option<(u64, u64)>) {
+        let (limits, left) = (&self.0.quota_limit, &self.0.quota_remaining);
+        let Some((limit, remaining)) = quota else {
+            limits.remove(&per(upstream));
+            left.remove(&per(upstream));
+            return;
+        };
+        limits.get_or_create(&per(upstream)).set(i64::try_from(limit).unwrap_or(i64::MAX));
+        left.get_or_create(&per(upstream)).set(i64::try_from(remaining).unwrap_or(i64::MAX));
+    }
+
+    /// A call of background work was refused without asking the upstream: the rest of the quota is for people, or it wants to be
+    /// left alone.
+    pub fn background_refused(&self, upstream: &str) {
+        self.0.background_refused.get_or_create(&per(upstream)).inc();
+    }
+
     /// Counts one operation of the store. Absence is an answer, so `ok`; what is not `ok` deserves an operator.
     pub fn store_call(&self, operation: &'static str, ok: bool, duration: Duration) {
         let labels = labels::Operation { operation };
@@ -178,6 +200,9 @@ impl Default for Inner {
             fills_resumed: Family::default(),
             upstream_requests: Family::default(),
             upstream_duration: Family::new_with_constructor(call_histogram),
+            quota_limit: Family::default(),
+            quota_remaining: Family::default(),
+            background_refused: Family::default(),
             store_duration: Family::new_with_constructor(call_histogram),
             store_errors: Family::default(),
             mirrors: mirrors::Mirrors::default(),
@@ -224,6 +249,11 @@ impl Inner {
         registry.register("upstream_requests", "HTTP requests to upstreams", self.upstream_requests.clone());
         let help = "From an upstream request to the head of its answer";
         registry.register_with_unit("upstream_request_duration", help, Unit::Seconds, self.upstream_duration.clone());
+        let help = "Manifests that an upstream lets us pull in a window";
+        registry.register("upstream_quota_limit", help, self.quota_limit.clone());
+        registry.register("upstream_quota_remaining", "How many of them are left", self.quota_remaining.clone());
+        let help = "Calls of background work that were refused without asking the upstream";
+        registry.register("upstream_background_refused", help, self.background_refused.clone());
         let help = "Operations of the store";
         registry.register_with_unit("store_operation_duration", help, Unit::Seconds, self.store_duration.clone());
         registry.register("store_errors", "Operations of the store that failed", self.store_errors.clone());

@@ -4,14 +4,21 @@ mod auth;
 mod body;
 mod fault;
 mod listener;
+mod push;
 mod put;
+mod quota;
+mod receive;
 mod serve;
 mod state;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
+use bytes::Bytes;
+use oci::Digest;
+use telemetry::Clock;
 use tokio::runtime;
 
 use listener::{Bound, Mode, Role};
@@ -140,6 +147,90 @@ impl FakeUpstream {
     /// At most so many tags in one answer, whatever the client asks. At first without limit.
     pub fn tag_page(&self, limit: usize) {
         self.shared.lock().settings.tag_page = Some(limit);
+    }
+
+    /// Whether pushes are accepted. At first yes.
+    pub fn pushes(&self, pushes: bool) {
+        self.shared.lock().settings.pushes = pushes;
+    }
+
+    /// Whether a blob of another repository is mounted. At first yes; else a mount is answered with 202 and an upload session, as it
+    /// also is for a blob that is not there.
+    pub fn mounts(&self, mounts: bool) {
+        self.shared.lock().settings.mounts = mounts;
+    }
+
+    /// Whether an upload session outlives a request that broke off in its middle, with the bytes that came. At first yes.
+    pub fn sessions_survive(&self, survive: bool) {
+        self.shared.lock().settings.sessions_survive = survive;
+    }
+
+    /// Whether `PUT /manifests/DIGEST?tag=` sets tags. At first yes.
+    pub fn tags_in_queries(&self, tags: bool) {
+        self.shared.lock().settings.tags_in_queries = tags;
+    }
+
+    /// The longest body of a request that is taken; longer ones are answered with 413. At first without limit.
+    pub fn body_limit(&self, bytes: u64) {
+        self.shared.lock().settings.body_limit = Some(bytes);
+    }
+
+    /// What is said in `OCI-Chunk-Min-Length`; a smaller chunk is refused unless the next request closes the session. At first
+    /// nothing.
+    pub fn smallest_chunk(&self, bytes: u64) {
+        self.shared.lock().settings.smallest_chunk = Some(bytes);
+    }
+
+    /// Forgets every upload session.
+    pub fn forget_sessions(&self) {
+        self.shared.lock().sessions.clear();
+    }
+
+    /// How many upload sessions are open.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.shared.lock().sessions.len()
+    }
+
+    /// From now on at most `limit` manifests are served in a window, which begins with the first of them by `clock`. GETs count and
+    /// HEADs do not; answers to both carry `ratelimit-limit` and `ratelimit-remaining`. What is more is answered with 429, without
+    /// `Retry-After`.
+    pub fn quota(&self, limit: u64, window: Duration, clock: Arc<dyn Clock>) {
+        self.shared.lock().quota = Some(quota::Quota::new(limit, window, clock));
+    }
+
+    /// How much is left of the quota now.
+    ///
+    /// # Panics
+    ///
+    /// Without a quota.
+    #[must_use]
+    pub fn quota_remaining(&self) -> u64 {
+        self.shared.lock().quota.as_ref().unwrap().remaining()
+    }
+
+    /// The bytes of a blob, put or pushed.
+    #[must_use]
+    pub fn blob(&self, repository: &str, digest: &Digest) -> Option<Bytes> {
+        self.shared.lock().repositories.get(repository)?.blobs.get(digest).cloned()
+    }
+
+    /// The bytes of a manifest, put or pushed.
+    #[must_use]
+    pub fn manifest(&self, repository: &str, digest: &Digest) -> Option<Bytes> {
+        Some(self.shared.lock().repositories.get(repository)?.manifests.get(digest)?.bytes.clone())
+    }
+
+    /// Where a tag points.
+    #[must_use]
+    pub fn tag(&self, repository: &str, tag: &str) -> Option<Digest> {
+        self.shared.lock().repositories.get(repository)?.tags.get(tag).cloned()
+    }
+
+    /// Every tag of a repository, in order.
+    #[must_use]
+    pub fn tags(&self, repository: &str) -> Vec<String> {
+        self.shared.lock().repositories.get(repository).map(|held| held.tags.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// Ends every connection and drops new ones until it is called with `false`: an upstream that is gone.

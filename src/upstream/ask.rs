@@ -1,30 +1,93 @@
 //! Asking an upstream, with the authorization that it wants.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use oci::RepositoryName;
+use moka::sync::Cache as Memory;
+use oci::{Digest, RepositoryName};
 use outbound::{Client, Response};
 use telemetry::{Clock, Metrics};
 use url::Url;
 
+use crate::budget::{Budget, Caller, Cost};
 use crate::challenge::{self, Challenge};
 use crate::config::{Config, ConfigError, base};
 use crate::outcome::Refusal;
+use crate::payload::Payload;
+use crate::quota::Quota;
 use crate::token::Tokens;
 use crate::wire::{Method, Reply, Request, Wire};
 
-/// An upstream and what has been learned of it.
+/// Upload sessions that a registry opened where it was asked to mount, and for how long they are kept for the push that follows.
+const SESSIONS: u64 = 1000;
+const SESSION_LIFETIME: Duration = Duration::from_mins(5);
+
+/// An upstream as one kind of caller asks it. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Remote {
+    shared: Arc<Shared>,
+    caller: Caller,
+}
+
+/// An upstream and what has been learned of it.
+struct Shared {
     host: String,
     base: Url,
     wire: Wire,
     tokens: Tokens,
     clock: Arc<dyn Clock>,
+    budget: Budget,
     /// The challenge that was met last, so that later requests carry their token from the start.
     learned: Mutex<Option<Challenge>>,
+    sessions: Memory<(RepositoryName, Digest), Url>,
+    /// Held while the index of somebody's referrers is read, changed and written.
+    referring: futures_util::lock::Mutex<()>,
+}
+
+/// One request for content of a repository.
+pub(crate) struct Call<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: &'a Url,
+    pub(crate) name: &'a RepositoryName,
+    pub(crate) cost: Cost,
+    pub(crate) access: Access<'a>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) payload: Payload,
+}
+
+/// What a request wants to be allowed. [distribution, spec/auth/scope]
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Access<'a> {
+    Pull,
+    Push,
+    /// To push, and to pull from there.
+    Mount(&'a RepositoryName),
+}
+
+impl<'a> Call<'a> {
+    /// A request without a body.
+    pub(crate) fn new(method: Method, url: &'a Url, name: &'a RepositoryName, access: Access<'a>, cost: Cost) -> Self {
+        Self { method, url, name, cost, access, headers: HeaderMap::new(), payload: Payload::Empty }
+    }
+
+    pub(crate) fn with_headers(self, headers: HeaderMap) -> Self {
+        Self { headers, ..self }
+    }
+
+    pub(crate) fn with_payload(self, payload: Payload) -> Self {
+        Self { payload, ..self }
+    }
+
+    fn scopes(&self) -> Vec<String> {
+        let name = self.name;
+        match self.access {
+            Access::Pull => vec![format!("repository:{name}:pull")],
+            Access::Push => vec![format!("repository:{name}:pull,push")],
+            Access::Mount(from) => vec![format!("repository:{name}:pull,push"), format!("repository:{from}:pull")],
+        }
+    }
 }
 
 impl Remote {
@@ -37,23 +100,54 @@ impl Remote {
         };
         let host = config.host;
         let client = Client::new(&settings).map_err(|source| ConfigError::Client { host: host.clone(), source })?;
-        let wire = Wire::new(host.clone(), client, Arc::clone(&clock), metrics);
+        let wire = Wire::new(host.clone(), client, config.idle_timeout, Arc::clone(&clock), metrics.clone());
         let tokens = Tokens::new(base.clone(), config.credentials, config.realms, Arc::clone(&clock));
-        Ok(Self { host, base, wire, tokens, clock, learned: Mutex::new(None) })
+        let budget = Budget::new(host.clone(), config.reserve, config.requests_per_second, metrics);
+        let sessions = Memory::builder().max_capacity(SESSIONS).time_to_live(SESSION_LIFETIME).build();
+        let (learned, referring) = (Mutex::default(), futures_util::lock::Mutex::default());
+        let shared = Shared { host, base, wire, tokens, clock, budget, learned, sessions, referring };
+        Ok(Self { shared: Arc::new(shared), caller: Caller::Person })
+    }
+
+    pub(crate) fn in_background(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), caller: Caller::Background }
     }
 
     pub(crate) fn host(&self) -> &str {
-        &self.host
+        &self.shared.host
     }
 
     pub(crate) fn now(&self) -> SystemTime {
-        self.clock.now()
+        self.shared.clock.now()
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        self.shared.clock.as_ref()
+    }
+
+    pub(crate) fn quota(&self) -> Option<Quota> {
+        self.shared.budget.quota()
+    }
+
+    /// Is a manifest to be looked at before it is pulled, because it is not known what is left of the quota?
+    pub(crate) fn wants_look(&self) -> bool {
+        self.caller == Caller::Background && self.shared.budget.wants_look(self.shared.clock.monotonic())
+    }
+
+    /// Upload sessions that wait for their blob.
+    pub(crate) fn sessions(&self) -> &Memory<(RepositoryName, Digest), Url> {
+        &self.shared.sessions
+    }
+
+    /// Lets one caller at a time change an index of referrers.
+    pub(crate) async fn referring(&self) -> futures_util::lock::MutexGuard<'_, ()> {
+        self.shared.referring.lock().await
     }
 
     /// The URL of something in a repository: `manifests/latest`.
     pub(crate) fn url(&self, name: &RepositoryName, rest: &str) -> Url {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}/v2/{name}/{rest}", self.base.path().trim_end_matches('/')));
+        let mut url = self.shared.base.clone();
+        url.set_path(&format!("{}/v2/{name}/{rest}", self.shared.base.path().trim_end_matches('/')));
         url
     }
 
@@ -62,21 +156,46 @@ impl Remote {
         let target = next_link(&response.headers)?;
         let url = response.url.join(target).ok()?;
         // Pages are pages of this registry. Elsewhere a token would have to stay behind.
-        (url.origin() == self.base.origin()).then_some(url)
+        self.is_ours(&url).then_some(url)
     }
 
-    /// Sends a request for content of `name`. A 401 is answered once, with what its challenge asks for; the answer to that
-    /// is returned whatever it is.
-    pub(crate) async fn ask(
-        &self,
-        method: Method,
-        url: &Url,
-        headers: HeaderMap,
-        name: &RepositoryName,
-    ) -> Result<Reply, Refusal> {
-        let authorization = self.known_authorization(name).await?;
-        let request = Request { method, url, headers: headers.clone(), authorization: authorization.clone() };
-        let reply = self.wire.send(request).await?;
+    /// Is it a place at the registry itself, which may see its tokens?
+    pub(crate) fn is_ours(&self, url: &Url) -> bool {
+        url.origin() == self.shared.base.origin()
+    }
+
+    /// May the registry send us there?
+    pub(crate) fn check_reach(&self, to: &Url) -> Result<(), Refusal> {
+        self.shared.wire.check(&self.shared.base, to)
+    }
+
+    /// Sends a request when the budget lets it. A 401 is answered once, with what its challenge asks for, unless the body cannot be
+    /// had again: then only the next request has it. The last answer is returned whatever it is.
+    pub(crate) async fn ask(&self, call: Call<'_>) -> Result<Reply, Refusal> {
+        let Shared { wire, clock, budget, .. } = self.shared.as_ref();
+        let scopes = call.scopes();
+        let Call { method, url, cost, headers, payload, .. } = call;
+        let _under_way = budget.admit(self.caller, cost, clock.as_ref()).await?;
+        let is_ours = self.is_ours(url);
+        let send = async |headers, authorization, payload| {
+            let mut reply = wire.send(Request { method, url, headers, authorization, payload }).await?;
+            reply.crossed |= !is_ours;
+            budget.note(cost, &reply, clock.as_ref());
+            Ok(reply)
+        };
+        // Only the token realm still refuses so.
+        let limited = |refusal: Refusal| {
+            if let Refusal::TooMany { retry_after } = refusal {
+                budget.limited(cost, retry_after, clock.as_ref());
+            }
+            refusal
+        };
+        if !is_ours {
+            return send(headers, None, payload).await;
+        }
+        let authorization = self.known_authorization(&scopes).await.map_err(limited)?;
+        let again = payload.again();
+        let reply: Reply = send(headers.clone(), authorization.clone(), payload).await?;
         if reply.crossed || reply.response.status != StatusCode::UNAUTHORIZED {
             return Ok(reply);
         }
@@ -84,21 +203,24 @@ impl Remote {
         let Some(challenge) = challenge::pick(values.iter().filter_map(|value| value.to_str().ok())) else {
             return Ok(reply);
         };
-        let better = self.authorization(&challenge, name, authorization.as_ref()).await?;
+        let better = self.authorization(&challenge, &scopes, authorization.as_ref()).await.map_err(limited)?;
         if better.is_none() || better == authorization {
             return Ok(reply);
         }
         self.learn(Some(challenge));
-        self.wire.send(Request { method, url, headers, authorization: better }).await
+        match again {
+            Some(payload) => send(headers, better, payload).await,
+            None => Ok(Reply { renewed: true, ..reply }),
+        }
     }
 
     /// The authorization that the last challenge asked for, if there was one.
-    async fn known_authorization(&self, name: &RepositoryName) -> Result<Option<HeaderValue>, Refusal> {
-        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    async fn known_authorization(&self, scopes: &[String]) -> Result<Option<HeaderValue>, Refusal> {
+        let learned = self.shared.learned.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(challenge) = learned else {
             return Ok(None);
         };
-        match self.authorization(&challenge, name, None).await {
+        match self.authorization(&challenge, scopes, None).await {
             // What was learned from one repository need not hold for another, and the realm may have moved: the registry is asked
             // without, and its own challenge decides.
             Err(Refusal::Denied) => {
@@ -116,21 +238,21 @@ impl Remote {
     async fn authorization(
         &self,
         challenge: &Challenge,
-        name: &RepositoryName,
+        scopes: &[String],
         rejected: Option<&HeaderValue>,
     ) -> Result<Option<HeaderValue>, Refusal> {
+        let tokens = &self.shared.tokens;
         match challenge {
-            Challenge::Basic => Ok(self.tokens.basic()),
+            Challenge::Basic => Ok(tokens.basic()),
             Challenge::Bearer { realm, service } => {
-                let scope = format!("repository:{name}:pull");
-                let bearer = self.tokens.bearer(&self.wire, realm, service.as_deref(), &scope, rejected);
+                let bearer = tokens.bearer(&self.shared.wire, realm, service.as_deref(), scopes, rejected);
                 Ok(Some(bearer.await?))
             }
         }
     }
 
     fn learn(&self, challenge: Option<Challenge>) {
-        *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = challenge;
+        *self.shared.learned.lock().unwrap_or_else(PoisonError::into_inner) = challenge;
     }
 }
 

@@ -8,20 +8,21 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use oci::{Blob, BlobStat, ByteStream, Content, Digest, Error, RangeSource, RepositoryName};
 use outbound::Response;
 
-use crate::ask::Remote;
+use crate::ask::{Access, Call, Remote};
+use crate::budget::Cost;
 use crate::outcome::{Wanted, What};
 use crate::stream::{Bounds, exact};
 use crate::wire::{Method, Reply};
 
 impl Remote {
     pub(crate) async fn stat_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<BlobStat, Error> {
-        let wanted = Wanted { name, what: What::Blob(digest) };
+        let wanted = Wanted::pull(name, What::Blob(digest));
         let url = self.url(name, &format!("blobs/{digest}"));
-        let head = self.ask(Method::Head, &url, HeaderMap::new(), name).await;
+        let head = self.ask(Call::new(Method::Head, &url, name, Access::Pull, Cost::Other)).await;
         let mut reply = head.map_err(|refusal| self.refused(refusal, &wanted))?;
         if is_head_refused(&reply) {
             // The body is never read: dropping the response ends it.
-            let get = self.ask(Method::Get, &url, HeaderMap::new(), name).await;
+            let get = self.ask(Call::new(Method::Get, &url, name, Access::Pull, Cost::Other)).await;
             reply = get.map_err(|refusal| self.refused(refusal, &wanted))?;
         }
         if reply.response.status != StatusCode::OK {
@@ -30,14 +31,14 @@ impl Remote {
         Ok(BlobStat { digest: digest.clone(), size: reply.response.content_length() })
     }
 
-    pub(crate) async fn blob(self: Arc<Self>, name: &RepositoryName, digest: &Digest) -> Result<Blob, Error> {
+    pub(crate) async fn blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Blob, Error> {
         let reply = self.ask_for_blob(name, digest, HeaderMap::new()).await?;
         if reply.response.status != StatusCode::OK {
-            return Err(self.unexpected(reply, &Wanted { name, what: What::Blob(digest) }).await);
+            return Err(self.unexpected(reply, &Wanted::pull(name, What::Blob(digest))).await);
         }
         let size = reply.response.content_length();
         let source = Source {
-            remote: self,
+            remote: self.clone(),
             name: name.clone(),
             digest: digest.clone(),
             size,
@@ -49,8 +50,9 @@ impl Remote {
 
     async fn ask_for_blob(&self, name: &RepositoryName, digest: &Digest, headers: HeaderMap) -> Result<Reply, Error> {
         let url = self.url(name, &format!("blobs/{digest}"));
-        let reply = self.ask(Method::Get, &url, headers, name).await;
-        reply.map_err(|refusal| self.refused(refusal, &Wanted { name, what: What::Blob(digest) }))
+        let call = Call::new(Method::Get, &url, name, Access::Pull, Cost::Bytes).with_headers(headers);
+        let reply = self.ask(call).await;
+        reply.map_err(|refusal| self.refused(refusal, &Wanted::pull(name, What::Blob(digest))))
     }
 }
 
@@ -68,7 +70,7 @@ fn strong_etag(response: &Response) -> Option<HeaderValue> {
 
 /// A blob of the upstream. The response that told its size is open already and is given to the first who reads it whole.
 struct Source {
-    remote: Arc<Remote>,
+    remote: Remote,
     name: RepositoryName,
     digest: Digest,
     size: Option<u64>,
@@ -93,7 +95,7 @@ impl RangeSource for Source {
                 return Err(self.remote.failed(format!("the upstream has no byte {start} of {}", self.digest)));
             }
             _ => {
-                let wanted = Wanted { name: &self.name, what: What::Blob(&self.digest) };
+                let wanted = Wanted::pull(&self.name, What::Blob(&self.digest));
                 return Err(self.remote.unexpected(reply, &wanted).await);
             }
         };

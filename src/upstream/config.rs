@@ -22,14 +22,28 @@ pub struct Config {
     pub realms: Vec<String>,
     /// The longest silence of the upstream.
     pub idle_timeout: Duration,
+    /// The part of its quota, in percent, that is left to people's pulls: background work stops there. See
+    /// [`crate::Upstream::in_background`].
+    pub reserve: u8,
+    /// Requests per second of background work; so many at once after a pause. At least 1.
+    pub requests_per_second: u32,
 }
 
 impl Config {
-    /// An upstream with the defaults: anonymous, the system's roots, 30 s of silence.
+    /// An upstream with the defaults: anonymous, the system's roots, 30 s of silence, half of the quota for people, 20 requests
+    /// per second in the background.
     #[must_use]
     pub fn new(host: impl Into<String>, url: Url) -> Self {
-        let idle_timeout = Duration::from_secs(30);
-        Self { host: host.into(), url, ca: None, credentials: None, realms: Vec::new(), idle_timeout }
+        Self {
+            host: host.into(),
+            url,
+            ca: None,
+            credentials: None,
+            realms: Vec::new(),
+            idle_timeout: Duration::from_secs(30),
+            reserve: 50,
+            requests_per_second: 20,
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
-use crate::ask::Remote;
+use crate::ask::{Access, Call, Remote};
+use crate::budget::Cost;
 use crate::outcome::{Wanted, What};
 use crate::wire::{Method, Reply};
 
@@ -37,7 +38,7 @@ struct Index {
 
 impl Remote {
     pub(crate) async fn tags(&self, name: &RepositoryName, page: &Page) -> Result<Listing<Tag>, Error> {
-        let wanted = Wanted { name, what: What::Repository };
+        let wanted = Wanted::pull(name, What::Repository);
         let reply = self.ask_json(&self.tags_url(name, page), name, "application/json", &wanted).await?;
         if reply.response.status != StatusCode::OK {
             return Err(self.unexpected(reply, &wanted).await);
@@ -99,7 +100,7 @@ impl Remote {
         subject: &Digest,
         query: &ReferrersList,
     ) -> Result<Option<Vec<Descriptor>>, Error> {
-        let wanted = Wanted { name, what: What::Repository };
+        let wanted = Wanted::pull(name, What::Repository);
         let mut url = self.url(name, &format!("referrers/{subject}"));
         if let Some(artifact_type) = &query.artifact_type {
             url.query_pairs_mut().append_pair("artifactType", artifact_type);
@@ -137,7 +138,7 @@ impl Remote {
     /// The index under the tag that stands for the API. [distribution-spec, Unavailable referrers API]
     async fn referrers_by_tag(&self, name: &RepositoryName, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
         let reference = Reference::Tag(Tag::referrers_fallback(subject));
-        match self.manifest(name, &reference).await {
+        match self.manifest(name, &reference, Access::Pull).await {
             Ok(manifest) => Ok(serde_json::from_slice(&manifest.bytes).map(descriptors).unwrap_or_default()),
             Err(error) if error.is_unknown() => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -152,7 +153,8 @@ impl Remote {
         wanted: &Wanted<'_>,
     ) -> Result<Reply, Error> {
         let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
-        self.ask(Method::Get, url, headers, name).await.map_err(|refusal| self.refused(refusal, wanted))
+        let call = Call::new(Method::Get, url, name, Access::Pull, Cost::Look).with_headers(headers);
+        self.ask(call).await.map_err(|refusal| self.refused(refusal, wanted))
     }
 
     async fn json<T: DeserializeOwned>(&self, reply: Reply) -> Result<T, Error> {

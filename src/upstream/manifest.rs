@@ -7,7 +7,8 @@ use oci::{Algorithm, Digest, Error, Hasher, Manifest, ManifestStat, Reference, R
 use outbound::Response;
 use serde::Deserialize;
 
-use crate::ask::Remote;
+use crate::ask::{Access, Call, Remote};
+use crate::budget::Cost;
 use crate::outcome::{Wanted, What};
 use crate::wire::{Method, Reply};
 
@@ -29,25 +30,43 @@ struct Shape {
 }
 
 impl Remote {
-    pub(crate) async fn resolve(&self, name: &RepositoryName, reference: &Reference) -> Result<ManifestStat, Error> {
-        let reply = self.ask_manifest(Method::Head, name, reference).await?;
+    /// As [`oci::Pull::resolve`]. `access` is what the caller is about to do with it.
+    pub(crate) async fn resolve(
+        &self,
+        name: &RepositoryName,
+        reference: &Reference,
+        access: Access<'_>,
+    ) -> Result<ManifestStat, Error> {
+        let reply = self.ask_manifest(Method::Head, name, reference, access).await?;
         match reply.response.status {
             StatusCode::OK => {
                 if let Some(stat) = self.stat(&reply.response, reference)? {
                     return Ok(stat);
                 }
             }
-            // Some registries, and some proxies before them, know no HEAD.
-            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {}
-            _ => return Err(self.unexpected(reply, &Wanted { name, what: What::Manifest(reference) }).await),
+            status if is_head_unknown(status) => {}
+            _ => return Err(self.unexpected(reply, &wanted(name, reference, access)).await),
         }
-        Ok(self.manifest(name, reference).await?.stat())
+        Ok(self.manifest(name, reference, access).await?.stat())
     }
 
-    pub(crate) async fn manifest(&self, name: &RepositoryName, reference: &Reference) -> Result<Manifest, Error> {
-        let reply = self.ask_manifest(Method::Get, name, reference).await?;
+    /// As [`oci::Pull::manifest`]. In the background a HEAD goes before it, which is free, when it is not known what is left of the
+    /// quota.
+    pub(crate) async fn manifest(
+        &self,
+        name: &RepositoryName,
+        reference: &Reference,
+        access: Access<'_>,
+    ) -> Result<Manifest, Error> {
+        if self.wants_look() {
+            let reply = self.ask_manifest(Method::Head, name, reference, access).await?;
+            if reply.response.status != StatusCode::OK && !is_head_unknown(reply.response.status) {
+                return Err(self.unexpected(reply, &wanted(name, reference, access)).await);
+            }
+        }
+        let reply = self.ask_manifest(Method::Get, name, reference, access).await?;
         if reply.response.status != StatusCode::OK {
-            return Err(self.unexpected(reply, &Wanted { name, what: What::Manifest(reference) }).await);
+            return Err(self.unexpected(reply, &wanted(name, reference, access)).await);
         }
         let announced = content_digest(&reply.response);
         let content_type = reply.response.header(CONTENT_TYPE).map(media_type::essence);
@@ -61,14 +80,26 @@ impl Remote {
         Ok(Manifest { digest, media_type, bytes, warning: None })
     }
 
-    async fn ask_manifest(&self, method: Method, name: &RepositoryName, reference: &Reference) -> Result<Reply, Error> {
+    async fn ask_manifest(
+        &self,
+        method: Method,
+        name: &RepositoryName,
+        reference: &Reference,
+        access: Access<'_>,
+    ) -> Result<Reply, Error> {
         let url = self.url(name, &format!("manifests/{reference}"));
         let mut headers = HeaderMap::new();
         for accepted in media_type::MANIFESTS {
             headers.append(ACCEPT, HeaderValue::from_static(accepted));
         }
-        let reply = self.ask(method, &url, headers, name).await;
-        reply.map_err(|refusal| self.refused(refusal, &Wanted { name, what: What::Manifest(reference) }))
+        let cost = match (method, access) {
+            (Method::Get, _) => Cost::Manifest,
+            (_, Access::Pull) => Cost::Look,
+            // Whether something is to be pushed there: no pull that a quota would count.
+            _ => Cost::Other,
+        };
+        let reply = self.ask(Call::new(method, &url, name, access, cost).with_headers(headers)).await;
+        reply.map_err(|refusal| self.refused(refusal, &wanted(name, reference, access)))
     }
 
     /// What a HEAD tells; `None` if it leaves something out that only the body can tell.
@@ -122,12 +153,24 @@ impl Remote {
     }
 }
 
+fn wanted<'a>(name: &'a RepositoryName, reference: &'a Reference, access: Access<'_>) -> Wanted<'a> {
+    match access {
+        Access::Pull => Wanted::pull(name, What::Manifest(reference)),
+        Access::Push | Access::Mount(_) => Wanted::push(name, What::Manifest(reference)),
+    }
+}
+
+/// Some registries, and some proxies before them, know no HEAD.
+fn is_head_unknown(status: StatusCode) -> bool {
+    matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
+}
+
 fn is_telling(media_type: &str) -> bool {
     !media_type.is_empty() && !GENERIC.contains(&media_type)
 }
 
 /// One that cannot be verified is as good as none.
-fn content_digest(response: &Response) -> Option<Digest> {
+pub(crate) fn content_digest(response: &Response) -> Option<Digest> {
     Digest::parse(response.header(CONTENT_DIGEST)?.trim()).ok()
 }
 

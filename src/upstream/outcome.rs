@@ -7,6 +7,7 @@ use http::header::RETRY_AFTER;
 use oci::{Digest, Error, Reference, RepositoryName};
 use outbound::{Response, redacted};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::ask::Remote;
 use crate::wire::Reply;
@@ -19,8 +20,10 @@ const ERROR_LIMIT: usize = 64 * 1024;
 pub(crate) enum Refusal {
     /// The token realm says that we may not.
     Denied,
-    /// The token realm says that we ask too often.
+    /// The registry or its token realm says that we ask too often, or has said so a moment ago.
     TooMany { retry_after: Option<u64> },
+    /// What is left of the quota is not for background work.
+    Reserved { retry_after: u64 },
     /// Nothing useful came back. Without secrets.
     Failed(String),
 }
@@ -30,6 +33,8 @@ pub(crate) enum Refusal {
 pub(crate) struct Wanted<'a> {
     pub(crate) name: &'a RepositoryName,
     pub(crate) what: What<'a>,
+    /// Is content to be pushed there? Then a refusal is no absence.
+    pub(crate) pushing: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +44,17 @@ pub(crate) enum What<'a> {
     Blob(&'a Digest),
 }
 
-impl Wanted<'_> {
+impl<'a> Wanted<'a> {
+    /// That something of `name` can be had.
+    pub(crate) fn pull(name: &'a RepositoryName, what: What<'a>) -> Self {
+        Self { name, what, pushing: false }
+    }
+
+    /// That it takes something, or tells whether it has it.
+    pub(crate) fn push(name: &'a RepositoryName, what: What<'a>) -> Self {
+        Self { name, what, pushing: true }
+    }
+
     fn unknown(&self) -> Error {
         match self.what {
             What::Repository => Error::NameUnknown { name: self.name.to_string() },
@@ -60,31 +75,64 @@ impl Remote {
         match refusal {
             Refusal::Denied => self.denied(wanted, "the token realm"),
             Refusal::TooMany { retry_after } => self.too_many(retry_after),
+            Refusal::Reserved { retry_after } => {
+                let reason = format!("what is left of the quota at {} is kept for people's pulls", self.host());
+                Error::TooManyRequests { reason, retry_after: Some(retry_after) }
+            }
             Refusal::Failed(reason) => self.failed(reason),
         }
     }
 
     /// An answer came, and it is not the one that was hoped for.
     pub(crate) async fn unexpected(&self, reply: Reply, wanted: &Wanted<'_>) -> Error {
-        let Reply { response, crossed } = reply;
+        let Reply { response, crossed, .. } = reply;
         match response.status {
-            StatusCode::NOT_FOUND => match code(response).await.as_deref() {
-                Some("NAME_UNKNOWN") => Error::NameUnknown { name: wanted.name.to_string() },
-                _ => wanted.unknown(),
-            },
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if !crossed => self.denied(wanted, "the registry"),
             StatusCode::TOO_MANY_REQUESTS => self.too_many(retry_after(&response, self.now())),
             status => {
                 let from = redacted(&response.url);
-                let code = code(response).await.map(|code| format!(" ({code})")).unwrap_or_default();
-                self.failed(format!("{status}{code} from {from}"))
+                let entry = entry(response).await;
+                match entry.as_ref().map(|entry| entry.code.as_str()) {
+                    Some("NAME_UNKNOWN") if status == StatusCode::NOT_FOUND => {
+                        Error::NameUnknown { name: wanted.name.to_string() }
+                    }
+                    _ if wanted.pushing => self.rejected(status, &from, entry.as_ref(), wanted),
+                    _ if status == StatusCode::NOT_FOUND => wanted.unknown(),
+                    code => self.unsaid(status, code, &from),
+                }
             }
         }
+    }
+
+    /// Content was not taken, for a reason that has a name.
+    fn rejected(&self, status: StatusCode, from: &str, entry: Option<&Entry>, wanted: &Wanted<'_>) -> Error {
+        let reason = |text: &str| format!("{} at {}: {text}", wanted.name, self.host());
+        match entry.map(|entry| (entry.code.as_str(), entry.digest())) {
+            Some(("DIGEST_INVALID", _)) => Error::DigestInvalid { reason: reason("the registry finds another digest") },
+            Some(("MANIFEST_INVALID", _)) => Error::ManifestInvalid { reason: reason("the registry does not take it") },
+            Some(("MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN", Some(digest))) => Error::ManifestBlobUnknown { digest },
+            Some(("NAME_INVALID", _)) => Error::NameInvalid { reason: reason("the registry takes no such name") },
+            Some(("UNSUPPORTED", _)) => Error::Unsupported { reason: reason("the registry takes no such push") },
+            Some(("DENIED" | "UNAUTHORIZED", _)) => self.denied(wanted, "the registry"),
+            _ if status == StatusCode::NOT_FOUND => wanted.unknown(),
+            entry => self.unsaid(status, entry.map(|(code, _)| code), from),
+        }
+    }
+
+    fn unsaid(&self, status: StatusCode, code: Option<&str>, from: &str) -> Error {
+        let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
+        self.failed(format!("{status}{code} from {from}"))
     }
 
     /// Docker Hub and others answer so for repositories that do not exist, so it is an absence; the log says what else it
     /// may be.
     fn denied(&self, wanted: &Wanted<'_>, by: &str) -> Error {
+        if wanted.pushing {
+            let (host, name) = (self.host(), wanted.name);
+            let reason =
+                format!("{by} of {host} does not let us push to {name}; check the username and password_file of this registry");
+            return Error::Denied { reason };
+        }
         tracing::warn!(
             upstream = self.host(),
             repository = wanted.name.as_str(),
@@ -125,15 +173,26 @@ struct Body {
 #[derive(Deserialize)]
 struct Entry {
     code: String,
+    detail: Option<Value>,
 }
 
-/// The first code of an error's body, if it is one of the specification's form. Never free text, which could be anything.
-async fn code(response: Response) -> Option<String> {
+impl Entry {
+    /// The content that an error is about; registries say it as the detail or as a field of it.
+    fn digest(&self) -> Option<Digest> {
+        let detail = self.detail.as_ref()?;
+        let fields = [Some(detail), detail.get("digest"), detail.get("Digest")];
+        fields.into_iter().flatten().find_map(|field| Digest::parse(field.as_str()?).ok())
+    }
+}
+
+/// The first entry of an error's body, if its code is one of the specification's form. Never free text, which could be anything.
+async fn entry(response: Response) -> Option<Entry> {
     let bytes = response.bytes(ERROR_LIMIT).await.ok()?;
     let body: Body = serde_json::from_slice(&bytes).ok()?;
-    let code = body.errors.into_iter().next()?.code;
+    let entry = body.errors.into_iter().next()?;
+    let code = &entry.code;
     let plain = (1..=40).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
-    plain.then_some(code)
+    plain.then_some(entry)
 }
 
 #[cfg(test)]

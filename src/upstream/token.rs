@@ -16,6 +16,7 @@ use url::Url;
 
 use crate::config::Credentials;
 use crate::outcome::{Refusal, retry_after};
+use crate::payload::Payload;
 use crate::wire::{Method, Reply, Request, Wire};
 
 /// What a token may not live less than, and lives if the realm does not say. [distribution, spec/auth/token]
@@ -86,20 +87,20 @@ impl Tokens {
         sensitive(&format!("Basic {encoded}"))
     }
 
-    /// A token of `realm` for `scope`, kept or fetched. Concurrent calls share one fetch. `rejected` is a token that the
+    /// A token of `realm` for all of `scopes`, kept or fetched. Concurrent calls share one fetch. `rejected` is a token that the
     /// registry has just refused: it is not given again.
     pub(crate) async fn bearer(
         &self,
         wire: &Wire,
         realm: &str,
         service: Option<&str>,
-        scope: &str,
+        scopes: &[String],
         rejected: Option<&HeaderValue>,
     ) -> Result<HeaderValue, Refusal> {
         let realm = self.realm(wire, realm)?;
         let credentials = self.credentials.is_some() && self.may_have_credentials(&realm);
-        let key = Key { realm: realm.to_string(), service: service.map(str::to_owned), scope: scope.to_owned(), credentials };
-        let url = token_url(&realm, service, scope);
+        let key = Key { realm: realm.to_string(), service: service.map(str::to_owned), scope: scopes.join(" "), credentials };
+        let url = token_url(&realm, service, scopes);
         let now = self.clock.monotonic();
         let stale = |fetched: &Fetched| match fetched {
             Ok(token) => token.expires <= now || Some(&token.authorization) == rejected,
@@ -152,7 +153,7 @@ impl Tokens {
         let began = self.clock.monotonic();
         let authorization = if credentials { self.basic() } else { None };
         let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
-        let reply = wire.send(Request { method: Method::Get, url, headers, authorization }).await?;
+        let reply = wire.send(Request { method: Method::Get, url, headers, authorization, payload: Payload::Empty }).await?;
         let answer = self.read(reply, credentials).await?;
         let lifetime = answer.expires_in.unwrap_or(MIN_LIFETIME).clamp(MIN_LIFETIME, MAX_LIFETIME);
         // A tenth is kept back for slow clocks and requests under way, and at most half a minute.
@@ -187,14 +188,16 @@ impl Tokens {
     }
 }
 
-fn token_url(realm: &Url, service: Option<&str>, scope: &str) -> Url {
+fn token_url(realm: &Url, service: Option<&str>, scopes: &[String]) -> Url {
     let mut url = realm.clone();
     {
         let mut pairs = url.query_pairs_mut();
         if let Some(service) = service {
             pairs.append_pair("service", service);
         }
-        pairs.append_pair("scope", scope);
+        for scope in scopes {
+            pairs.append_pair("scope", scope);
+        }
     }
     url
 }
@@ -237,7 +240,7 @@ mod tests {
     #[test]
     fn a_realm_keeps_its_own_query() {
         let realm = Url::parse("https://auth.example/token?tenant=a").unwrap();
-        let url = token_url(&realm, Some("a service"), "repository:a/b:pull");
+        let url = token_url(&realm, Some("a service"), &["repository:a/b:pull".to_owned()]);
         assert_eq!(url.as_str(), "https://auth.example/token?tenant=a&service=a+service&scope=repository%3Aa%2Fb%3Apull");
     }
 }

@@ -1,6 +1,7 @@
 //! Requests as they go out: redirects by hand, one line of metrics each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -9,6 +10,7 @@ use telemetry::{Clock, Metrics};
 use url::Url;
 
 use crate::outcome::Refusal;
+use crate::payload::Payload;
 
 /// Redirects that are followed before an upstream is taken to send us in circles.
 const MAX_REDIRECTS: usize = 5;
@@ -18,16 +20,38 @@ const MAX_REDIRECTS: usize = 5;
 pub(crate) enum Method {
     Get,
     Head,
+    Post,
+    Patch,
+    Put,
+    Delete,
+}
+
+impl Method {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+        }
+    }
+
+    /// May be asked for elsewhere by any redirect, not only by one that keeps method and body.
+    fn is_safe(self) -> bool {
+        matches!(self, Self::Get | Self::Head)
+    }
 }
 
 /// What is asked.
-#[derive(Debug)]
 pub(crate) struct Request<'a> {
     pub(crate) method: Method,
     pub(crate) url: &'a Url,
     pub(crate) headers: HeaderMap,
     /// Sent to the origin of `url` and to no other.
     pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) payload: Payload,
 }
 
 /// The answer after all redirects.
@@ -36,6 +60,8 @@ pub(crate) struct Reply {
     pub(crate) response: Response,
     /// Did another origin than the one asked give it?
     pub(crate) crossed: bool,
+    /// Was the token refused, and has another one been had for the next request?
+    pub(crate) renewed: bool,
 }
 
 /// The way to one upstream.
@@ -45,11 +71,17 @@ pub(crate) struct Wire {
     client: Client,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    /// The longest silence until a change is answered.
+    silence: Duration,
 }
 
+/// Whoever has taken a large blob may have to read it once more, or to move it within a bucket, before it says 201.
+const PATIENCE: Duration = Duration::from_mins(5);
+
 impl Wire {
-    pub(crate) fn new(host: String, client: Client, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
-        Self { host, client, clock, metrics }
+    /// The way by `client`, whose silence is limited to `idle`.
+    pub(crate) fn new(host: String, client: Client, idle: Duration, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+        Self { host, client, clock, metrics, silence: idle }
     }
 
     /// May an answer from `from` name `to`?
@@ -59,19 +91,26 @@ impl Wire {
 
     /// Sends a request and follows redirects. Once another origin was named, `Authorization` stays away for good: what comes
     /// after it was chosen by a stranger. All other headers, `Range` among them, are sent on every hop.
+    ///
+    /// A change is sent elsewhere only by a redirect that keeps method and body [RFC 9110, 307 and 308], and only if its body can
+    /// be had again; else the redirect is the answer.
     pub(crate) async fn send(&self, request: Request<'_>) -> Result<Reply, Refusal> {
         let mut url = request.url.clone();
         let mut crossed = false;
+        let mut payload = request.payload;
         for _hop in 0..=MAX_REDIRECTS {
             let mut headers = request.headers.clone();
             if let Some(value) = request.authorization.clone().filter(|_| !crossed) {
                 headers.insert(AUTHORIZATION, value);
             }
-            let response = self.exchange(request.method, &url, headers).await?;
-            let Some(location) = redirect(&response) else {
+            let again = payload.again();
+            let response = self.exchange(request.method, &url, headers, payload).await?;
+            let follows = request.method.is_safe() || is_kept(response.status);
+            let (Some(location), Some(next)) = (redirect(&response).filter(|_| follows), again) else {
                 check_encoding(&response)?;
-                return Ok(Reply { response, crossed });
+                return Ok(Reply { response, crossed, renewed: false });
             };
+            payload = next;
             let target = target(&url, location)?;
             self.check(&url, &target)?;
             crossed |= target.origin() != request.url.origin();
@@ -80,11 +119,20 @@ impl Wire {
         Err(Refusal::Failed(format!("more than {MAX_REDIRECTS} redirects, the last to {}", redacted(&url))))
     }
 
-    async fn exchange(&self, method: Method, url: &Url, headers: HeaderMap) -> Result<Response, Refusal> {
+    async fn exchange(&self, method: Method, url: &Url, headers: HeaderMap, payload: Payload) -> Result<Response, Refusal> {
         let began = self.clock.monotonic();
-        let (label, result) = match method {
-            Method::Get => ("GET", self.client.get(url, headers).await),
-            Method::Head => ("HEAD", self.client.head(url, headers).await),
+        let label = method.label();
+        let changed = match method {
+            Method::Get | Method::Head => None,
+            Method::Post => Some((http::Method::POST, self.silence)),
+            Method::Patch => Some((http::Method::PATCH, self.silence)),
+            Method::Put => Some((http::Method::PUT, self.silence.max(PATIENCE))),
+            Method::Delete => Some((http::Method::DELETE, self.silence)),
+        };
+        let result = match changed {
+            Some((method, silence)) => self.client.send(method, url, headers, payload.into_body(), silence).await,
+            None if method == Method::Head => self.client.head(url, headers).await,
+            None => self.client.get(url, headers).await,
         };
         let duration = self.clock.monotonic().saturating_sub(began);
         let outcome = result.as_ref().map_or("error", |response| response.status.as_str());
@@ -112,6 +160,10 @@ fn redirect(response: &Response) -> Option<&str> {
             | StatusCode::PERMANENT_REDIRECT
     );
     if follows { Some(response.header(LOCATION).unwrap_or_default()) } else { None }
+}
+
+fn is_kept(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
 }
 
 fn target(from: &Url, location: &str) -> Result<Url, Refusal> {

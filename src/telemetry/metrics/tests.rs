@@ -80,6 +80,19 @@ fn calls_to_upstreams_and_the_store_are_timed_and_failures_counted() {
 }
 
 #[test]
+fn a_quota_is_shown_as_it_was_last_said_and_not_at_all_without_one() {
+    let metrics = Metrics::new();
+    metrics.upstream_quota("docker.io", Some((100, 76)));
+    metrics.upstream_quota("docker.io", Some((100, 75)));
+    metrics.background_refused("docker.io");
+    assert_line(&metrics, r#"roadstead_upstream_quota_limit{upstream="docker.io"} 100"#);
+    assert_line(&metrics, r#"roadstead_upstream_quota_remaining{upstream="docker.io"} 75"#);
+    assert_line(&metrics, r#"roadstead_upstream_background_refused_total{upstream="docker.io"} 1"#);
+    metrics.upstream_quota("docker.io", None);
+    assert!(!metrics.encode().contains("quota_limit{"));
+}
+
+#[test]
 fn the_text_names_the_build_and_ends_as_openmetrics_does() {
     let text = Metrics::new().encode();
     assert!(text.contains(&format!("roadstead_build_info{{version=\"{}\"", build::VERSION)), "{text}");

@@ -1,4 +1,4 @@
-//! Who may pull from the fake.
+//! Who may pull from the fake, and push to it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -38,13 +38,22 @@ pub struct TokenAuth {
     pub expires_in: Option<u64>,
     /// Answer with `access_token` instead of `token`.
     pub access_token: bool,
+    /// No token lets anybody push, whatever it was asked for.
+    pub pull_only: bool,
 }
 
 /// The service that the challenge names.
 const SERVICE: &str = "fake";
 
-/// `None` if the request may pull from `name`, else the refusal.
-pub(crate) fn refuse(shared: &Shared, state: &State, headers: &HeaderMap, name: &str) -> Option<Answer> {
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Pull,
+    Push,
+}
+
+/// `None` if the request may do this to `name`, else the refusal.
+pub(crate) fn refuse(shared: &Shared, state: &State, headers: &HeaderMap, name: &str, action: Action) -> Option<Answer> {
     let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     match &state.settings.auth {
         Auth::None => None,
@@ -53,15 +62,27 @@ pub(crate) fn refuse(shared: &Shared, state: &State, headers: &HeaderMap, name: 
             (!granted).then(|| unauthorized("Basic realm=\"fake\""))
         }
         Auth::Bearer(settings) => {
-            let scope = format!("repository:{name}:pull");
-            let token = authorization.and_then(|text| text.strip_prefix("Bearer "));
-            let scopes = token.and_then(|token| state.tokens.get(token));
-            let granted = scopes.is_some_and(|scopes| name.is_empty() || scopes.contains(&scope));
+            let actions = if action == Action::Push { "pull,push" } else { "pull" };
             let realm = settings.realm.clone().unwrap_or_else(|| format!("{}/token?kept=yes", shared.registry_url()));
-            let challenge = format!(r#"Bearer realm="{realm}",service="{SERVICE}",scope="{scope}""#);
-            (!granted).then(|| unauthorized(&challenge))
+            let challenge = format!(r#"Bearer realm="{realm}",service="{SERVICE}",scope="repository:{name}:{actions}""#);
+            (!may(state, headers, name, action)).then(|| unauthorized(&challenge))
         }
     }
+}
+
+/// Does the request's token allow this? Without tokens everything is allowed.
+pub(crate) fn may(state: &State, headers: &HeaderMap, name: &str, action: Action) -> bool {
+    if !matches!(state.settings.auth, Auth::Bearer(_)) {
+        return true;
+    }
+    let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = authorization.and_then(|text| text.strip_prefix("Bearer "));
+    let wanted = if action == Action::Push { "push" } else { "pull" };
+    let allows = |scope: &String| {
+        let actions = scope.strip_prefix("repository:").and_then(|rest| rest.strip_prefix(name)?.strip_prefix(':'));
+        actions.is_some_and(|actions| actions.split(',').any(|granted| granted == wanted))
+    };
+    token.and_then(|token| state.tokens.get(token)).is_some_and(|scopes| name.is_empty() || scopes.iter().any(allows))
 }
 
 fn unauthorized(challenge: &str) -> Answer {
@@ -85,7 +106,8 @@ pub(crate) fn token(state: &mut State, headers: &HeaderMap, query: &str) -> Answ
     if !asked("service", SERVICE) || !(asked("kept", "yes") || settings.realm.is_some()) {
         return failure(400, "UNSUPPORTED");
     }
-    let scopes = pairs.iter().filter(|(name, _)| name == "scope").map(|(_, scope)| scope.clone()).collect();
+    let granted = |scope: &String| if settings.pull_only { scope.replace(",push", "") } else { scope.clone() };
+    let scopes = pairs.iter().filter(|(name, _)| name == "scope").map(|(_, scope)| granted(scope)).collect();
     state.issued += 1;
     let token = format!("token-{}", state.issued);
     state.tokens.insert(token.clone(), scopes);

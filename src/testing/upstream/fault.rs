@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// A way to fail. Faults of a body befall only answers that have one: not HEAD, redirects or errors.
+/// A way to fail. Faults of a body befall only answers that have one, not HEAD, redirects or errors; and the bodies of pushes, where
+/// offsets count from the beginning of the request's body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// This status, with an error body of the specification.
@@ -11,6 +12,11 @@ pub enum Fault {
     TooManyRequests {
         /// Seconds or a date.
         retry_after: Option<String>,
+    },
+    /// 503, with this `Retry-After`.
+    Unavailable {
+        /// Seconds or a date.
+        retry_after: String,
     },
     /// 307 to this place.
     Redirect {
@@ -21,9 +27,11 @@ pub enum Fault {
     Body(String),
     /// The connection is closed without an answer.
     Drop,
+    /// The request has its effect, and the connection is closed without an answer.
+    LoseAnswer,
     /// The head of the answer waits for so long.
     Delay(Duration),
-    /// The body breaks off after so many bytes.
+    /// The body breaks off after so many bytes. That of a push is not read any further, and the connection is closed.
     Cut {
         /// Bytes that still arrive.
         after: u64,

@@ -1,11 +1,10 @@
 //! Putting content into the fake.
 
 use bytes::Bytes;
-use oci::{Algorithm, Descriptor, Digest, Hasher, ManifestView, media_type};
+use oci::{Algorithm, Digest, Hasher, media_type};
 use serde_json::{Value, json};
 
 use super::FakeUpstream;
-use super::state::StoredManifest;
 use crate::content::{deterministic_bytes, tar};
 
 /// An image that was put.
@@ -38,8 +37,7 @@ impl FakeUpstream {
     pub fn put_blob(&self, repository: &str, bytes: impl Into<Bytes>) -> Digest {
         let bytes = bytes.into();
         let digest = Hasher::digest(Algorithm::Sha256, &bytes);
-        let mut state = self.shared.lock();
-        state.repositories.entry(repository.to_owned()).or_default().blobs.insert(digest.clone(), bytes);
+        self.shared.lock().hold_blob(repository, digest.clone(), bytes);
         digest
     }
 
@@ -52,23 +50,8 @@ impl FakeUpstream {
     pub fn put_manifest(&self, repository: &str, tag: Option<&str>, media_type: &str, bytes: impl Into<Bytes>) -> Digest {
         let bytes = bytes.into();
         let digest = Hasher::digest(Algorithm::Sha256, &bytes);
-        let view = ManifestView::parse(&bytes, None).or_else(|_| ManifestView::parse(&bytes, Some(media_type))).ok();
-        let descriptor = Descriptor {
-            media_type: media_type.to_owned(),
-            digest: digest.clone(),
-            size: bytes.len() as u64,
-            artifact_type: view.as_ref().and_then(|view| view.artifact_type.clone()),
-            platform: None,
-            annotations: view.as_ref().and_then(|view| view.annotations.clone()),
-        };
-        let subject = view.and_then(|view| view.subject).map(|subject| subject.digest);
-        let stored = StoredManifest { media_type: media_type.to_owned(), bytes, subject, descriptor };
-        let mut state = self.shared.lock();
-        let repository = state.repositories.entry(repository.to_owned()).or_default();
-        repository.manifests.insert(digest.clone(), stored);
-        if let Some(tag) = tag {
-            repository.tags.insert(tag.to_owned(), digest.clone());
-        }
+        let tags: Vec<String> = tag.map(str::to_owned).into_iter().collect();
+        self.shared.lock().hold_manifest(repository, &tags, media_type, &digest, bytes);
         digest
     }
 

@@ -15,10 +15,12 @@ use oci::{Digest, RangeOutcome, media_type};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::auth;
+use super::auth::{self, Action};
 use super::body::{Body, Plan};
 use super::fault::{Fault, Stage};
 use super::listener::{Mode, Role};
+use super::push;
+use super::receive::Arrived;
 use super::state::{Logged, Shared, State};
 
 /// An answer before its body meets the faults.
@@ -28,22 +30,54 @@ const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// Answers one request. An error closes the connection.
 pub(crate) async fn serve(role: Role, shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<Response<Body>> {
-    let (parts, _body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return serve_change(role, shared, &parts, body).await;
+    }
     let head = parts.method == Method::HEAD;
     let (answer, delay, body_faults) = {
         let mut state = shared.lock();
         let struck = state.faults.strike(&path, Stage::Request { head });
         let down = *shared.mode.borrow() != Mode::Up || struck.contains(&Fault::Drop);
-        let answer = (!down).then(|| answer(role, &shared, &mut state, &parts, &struck));
+        let answer = (!down).then(|| answer(role, &shared, &mut state, &parts, &struck, &Arrived::default()));
         let has_body = !head && answer.as_ref().is_some_and(|answer| answer.status().is_success());
         let body_faults = if has_body { state.faults.strike(&path, Stage::Body) } else { Vec::new() };
+        let answer = answer.filter(|_| !struck.contains(&Fault::LoseAnswer));
         record(role, &mut state, &parts, answer.as_ref());
         (answer, delay(&struck), body_faults)
     };
     sleep(delay).await;
     let answer = answer.ok_or_else(|| io::Error::other("closed by the test"))?;
     Ok(send(answer, head, &body_faults))
+}
+
+/// Answers a request with a body, after it has come.
+async fn serve_change(role: Role, shared: Arc<Shared>, parts: &Parts, body: Incoming) -> io::Result<Response<Body>> {
+    let path = parts.uri.path();
+    let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let (struck, body_faults, is_read) = {
+        let mut state = shared.lock();
+        let struck = state.faults.strike(path, Stage::Request { head: false });
+        let is_too_large = state.settings.body_limit.is_some_and(|limit| length.is_some_and(|length| length > limit));
+        // Who is refused in any case is not listened to.
+        let is_read = !is_too_large && !struck.contains(&Fault::Drop) && instead(&struck).is_none();
+        let has_body = is_read && length != Some(0);
+        let body_faults = if has_body { state.faults.strike(path, Stage::Body) } else { Vec::new() };
+        (struck, body_faults, is_read)
+    };
+    let arrived = if is_read { Arrived::receive(body, &body_faults).await } else { Arrived::refused(length) };
+    let answer = {
+        let mut state = shared.lock();
+        let down = *shared.mode.borrow() != Mode::Up || struck.contains(&Fault::Drop);
+        let answer = (!down).then(|| answer(role, &shared, &mut state, parts, &struck, &arrived));
+        let answer = answer.filter(|_| !arrived.broken && !struck.contains(&Fault::LoseAnswer));
+        record(role, &mut state, parts, answer.as_ref());
+        answer
+    };
+    sleep(delay(&struck)).await;
+    let answer = answer.ok_or_else(|| io::Error::other("closed by the test"))?;
+    Ok(send(answer, false, &[]))
 }
 
 fn record(role: Role, state: &mut State, parts: &Parts, answer: Option<&Answer>) {
@@ -74,8 +108,8 @@ fn send(answer: Answer, head: bool, faults: &[Fault]) -> Response<Body> {
     Response::from_parts(parts, plan.into_body())
 }
 
-fn answer(role: Role, shared: &Shared, state: &mut State, parts: &Parts, struck: &[Fault]) -> Answer {
-    let mut answer = instead(struck).unwrap_or_else(|| route(role, shared, state, parts));
+fn answer(role: Role, shared: &Shared, state: &mut State, parts: &Parts, struck: &[Fault], arrived: &Arrived) -> Answer {
+    let mut answer = instead(struck).unwrap_or_else(|| route(role, shared, state, parts, arrived));
     // Set here and not by hyper, so that a fault can take it away.
     if !answer.headers().contains_key(CONTENT_LENGTH) {
         let length = answer.body().len();
@@ -103,6 +137,11 @@ fn instead(struck: &[Fault]) -> Option<Answer> {
             }
             Some(answer)
         }
+        Fault::Unavailable { retry_after } => {
+            let mut answer = failure(503, "UNKNOWN");
+            answer.headers_mut().insert(RETRY_AFTER, retry_after.parse().unwrap());
+            Some(answer)
+        }
         _ => None,
     })
 }
@@ -125,10 +164,11 @@ fn change(headers: &mut HeaderMap, fault: Fault) {
     }
 }
 
-fn route(role: Role, shared: &Shared, state: &mut State, parts: &Parts) -> Answer {
+fn route(role: Role, shared: &Shared, state: &mut State, parts: &Parts, arrived: &Arrived) -> Answer {
     let path = parts.uri.path();
     let query = parts.uri.query().unwrap_or_default();
-    if parts.method != Method::GET && parts.method != Method::HEAD {
+    let changes = !matches!(parts.method, Method::GET | Method::HEAD);
+    if changes && (role == Role::Cdn || !state.settings.pushes) {
         return failure(405, "UNSUPPORTED");
     }
     if role == Role::Cdn {
@@ -137,19 +177,30 @@ fn route(role: Role, shared: &Shared, state: &mut State, parts: &Parts) -> Answe
             None => failure(404, "UNKNOWN"),
         };
     }
-    if path == "/token" {
+    if path == "/token" && !changes {
         return auth::token(state, &parts.headers, query);
     }
     let Some(rest) = path.strip_prefix("/v2/") else {
         return failure(404, "UNKNOWN");
     };
     let (name, endpoint) = split(rest);
-    if let Some(refusal) = auth::refuse(shared, state, &parts.headers, name) {
+    let action = if changes || matches!(endpoint, Endpoint::Upload(_)) { Action::Push } else { Action::Pull };
+    if let Some(refusal) = auth::refuse(shared, state, &parts.headers, name, action) {
         return refusal;
     }
+    if action == Action::Push {
+        return push::route(state, parts, name, &endpoint, arrived);
+    }
     match endpoint {
+        Endpoint::Upload(_) => failure(404, "BLOB_UPLOAD_UNKNOWN"),
         Endpoint::Base => json_answer("application/json", "{}"),
-        Endpoint::Manifest(reference) => manifest(state, name, reference),
+        Endpoint::Manifest(reference) => {
+            let counts = parts.method == Method::GET;
+            let Some(mut quota) = state.quota.take() else { return manifest(state, name, reference) };
+            let answer = quota.apply(counts, || manifest(state, name, reference));
+            state.quota = Some(quota);
+            answer
+        }
         Endpoint::Blob(digest) => blob(shared, state, name, digest, &parts.headers),
         Endpoint::Tags => tags(state, name, query),
         Endpoint::Referrers(subject) => referrers(state, name, subject, query),
@@ -157,8 +208,10 @@ fn route(role: Role, shared: &Shared, state: &mut State, parts: &Parts) -> Answe
     }
 }
 
-enum Endpoint<'a> {
+pub(crate) enum Endpoint<'a> {
     Base,
+    /// An open upload, by its id; empty for a new one.
+    Upload(&'a str),
     Manifest(&'a str),
     Blob(&'a str),
     Tags,
@@ -176,6 +229,9 @@ fn split(rest: &str) -> (&str, Endpoint<'_>) {
     }
     if let Some((name, reference)) = rest.rsplit_once("/manifests/") {
         return (name, Endpoint::Manifest(reference));
+    }
+    if let Some((name, id)) = rest.rsplit_once("/blobs/uploads/") {
+        return (name, Endpoint::Upload(id));
     }
     if let Some((name, digest)) = rest.rsplit_once("/blobs/") {
         return (name, Endpoint::Blob(digest));
@@ -291,7 +347,7 @@ fn referrers(state: &State, name: &str, subject: &str, query: &str) -> Answer {
     json_answer(media_type::OCI_INDEX, &index.to_string())
 }
 
-fn parameter(query: &str, name: &str) -> Option<String> {
+pub(crate) fn parameter(query: &str, name: &str) -> Option<String> {
     url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use oci::{Descriptor, Digest};
+use oci::{Descriptor, Digest, ManifestView};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::auth::Auth;
 use super::fault::Faults;
 use super::listener::{self, Mode};
+use super::quota::Quota;
 
 /// A request as it came, and how it was answered.
 #[derive(Clone, Debug)]
@@ -54,6 +55,11 @@ pub(crate) struct State {
     /// Tokens that were issued, with their scopes.
     pub(crate) tokens: BTreeMap<String, BTreeSet<String>>,
     pub(crate) issued: usize,
+    /// Open uploads by their id.
+    pub(crate) sessions: BTreeMap<String, Session>,
+    /// Uploads that were ever opened.
+    pub(crate) opened: usize,
+    pub(crate) quota: Option<Quota>,
     pub(crate) log: Vec<Logged>,
     pub(crate) cdn_log: Vec<Logged>,
 }
@@ -65,11 +71,29 @@ pub(crate) struct Settings {
     pub(crate) ranges: bool,
     pub(crate) referrers: bool,
     pub(crate) tag_page: Option<usize>,
+    pub(crate) pushes: bool,
+    pub(crate) mounts: bool,
+    pub(crate) sessions_survive: bool,
+    pub(crate) tags_in_queries: bool,
+    pub(crate) body_limit: Option<u64>,
+    pub(crate) smallest_chunk: Option<u64>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { auth: Auth::None, redirect: false, ranges: true, referrers: true, tag_page: None }
+        Self {
+            auth: Auth::None,
+            redirect: false,
+            ranges: true,
+            referrers: true,
+            tag_page: None,
+            pushes: true,
+            mounts: true,
+            sessions_survive: true,
+            tags_in_queries: true,
+            body_limit: None,
+            smallest_chunk: None,
+        }
     }
 }
 
@@ -80,12 +104,48 @@ pub(crate) struct Repository {
     pub(crate) tags: BTreeMap<String, Digest>,
 }
 
+/// An open upload.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) repository: String,
+    pub(crate) bytes: Vec<u8>,
+    /// A chunk was smaller than the smallest: it has to be the last.
+    pub(crate) has_last: bool,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct StoredManifest {
     pub(crate) media_type: String,
     pub(crate) bytes: Bytes,
     pub(crate) subject: Option<Digest>,
     pub(crate) descriptor: Descriptor,
+}
+
+impl State {
+    /// Keeps a blob.
+    pub(crate) fn hold_blob(&mut self, repository: &str, digest: Digest, bytes: Bytes) {
+        self.repositories.entry(repository.to_owned()).or_default().blobs.insert(digest, bytes);
+    }
+
+    /// Keeps a manifest, whatever its bytes are, and moves the tags to it.
+    pub(crate) fn hold_manifest(&mut self, repository: &str, tags: &[String], media_type: &str, digest: &Digest, bytes: Bytes) {
+        let view = ManifestView::parse(&bytes, None).or_else(|_| ManifestView::parse(&bytes, Some(media_type))).ok();
+        let descriptor = Descriptor {
+            media_type: media_type.to_owned(),
+            digest: digest.clone(),
+            size: bytes.len() as u64,
+            artifact_type: view.as_ref().and_then(|view| view.artifact_type.clone()),
+            platform: None,
+            annotations: view.as_ref().and_then(|view| view.annotations.clone()),
+        };
+        let subject = view.and_then(|view| view.subject).map(|subject| subject.digest);
+        let stored = StoredManifest { media_type: media_type.to_owned(), bytes, subject, descriptor };
+        let repository = self.repositories.entry(repository.to_owned()).or_default();
+        repository.manifests.insert(digest.clone(), stored);
+        for tag in tags {
+            repository.tags.insert(tag.clone(), digest.clone());
+        }
+    }
 }
 
 impl Shared {

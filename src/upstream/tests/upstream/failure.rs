@@ -21,10 +21,10 @@ async fn reason(setup: &crate::Setup) -> String {
 
 #[tokio::test]
 async fn too_many_requests_are_told_with_the_time_to_come_back() {
-    let setup = setup();
     for (header, expected) in
         [(None, None), (Some("120"), Some(120)), (Some("Thu, 01 Jan 2026 00:01:30 GMT"), Some(90)), (Some("soon"), None)]
     {
+        let setup = setup();
         let retry_after = header.map(str::to_owned);
         setup.fake.fault_times("", 1, Fault::TooManyRequests { retry_after });
         let error = setup.upstream.resolve(&name(), &tag("latest")).await.unwrap_err();

@@ -2,9 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod blob;
+mod budget;
 mod failure;
 mod listing;
 mod manifest;
+mod push;
+mod put;
 mod token;
 
 use std::sync::Arc;

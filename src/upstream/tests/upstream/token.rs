@@ -204,6 +204,7 @@ async fn a_failing_realm_is_an_error_of_the_upstream_and_is_asked_again() {
     setup.fake.fault_times("/token", 1, Fault::TooManyRequests { retry_after: Some("7".to_owned()) });
     let error = setup.upstream.resolve(&name(), &tag("latest")).await.unwrap_err();
     assert!(matches!(error, Error::TooManyRequests { retry_after: Some(7), .. }), "{error}");
+    setup.clock.advance(Duration::from_secs(7));
     setup.upstream.resolve(&name(), &tag("latest")).await.unwrap();
 }
 
