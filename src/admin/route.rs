@@ -74,7 +74,7 @@ impl Route {
 }
 
 fn job(text: &str) -> Result<JobId, Refusal> {
-    text.parse().map_err(|error: jobs::NotAnId| Refusal::Unknown(error.to_string()))
+    text.parse().map_err(|_| Refusal::Unknown(format!("{:?} is not the id of a job", text.chars().take(80).collect::<String>())))
 }
 
 fn count(query: Option<&str>) -> Result<usize, Refusal> {

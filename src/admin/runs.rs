@@ -21,12 +21,12 @@ impl Admin {
     }
 
     pub(crate) async fn cancel(&self, id: JobId) -> Result<Response<Body>, Refusal> {
-        let record = self.parts().jobs.cancel(id, Some("operator")).await?;
+        let record = self.parts().jobs.cancel(id, "operator").await?;
         Ok(json(StatusCode::ACCEPTED, &whole(&record)))
     }
 
     pub(crate) async fn retry(&self, id: JobId) -> Result<Response<Body>, Refusal> {
-        match self.parts().jobs.retry(id, Some("operator")).await? {
+        match self.parts().jobs.retry(id, "operator").await? {
             Submitted::New(id) => Ok(json(StatusCode::ACCEPTED, &json!({ "id": id, "new": true }))),
             Submitted::Open(id) => Ok(json(StatusCode::OK, &json!({ "id": id, "new": false }))),
             Submitted::Past => Err(Refusal::Conflict("a later one was submitted".to_owned())),

@@ -197,7 +197,7 @@ fn image(text: &str) -> anyhow::Result<(RepositoryName, Reference)> {
         },
     };
     let name = RepositoryName::parse(name).with_context(|| format!("{text:?} is no image"))?;
-    let reference: Reference = reference.parse().with_context(|| format!("{text:?} is no image"))?;
+    let reference = Reference::parse(reference).with_context(|| format!("{text:?} is no image"))?;
     Ok((name, reference))
 }
 

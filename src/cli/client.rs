@@ -117,7 +117,7 @@ impl Remote {
         let url = self.url(path)?;
         let response = self.client.get(&url, self.headers()?).await.map_err(|error| self.unreachable(&error))?;
         if !response.status.is_success() {
-            self.answer(response).await?;
+            return self.answer(response).await.map(|_| ());
         }
         let mut rest = BytesMut::new();
         let mut chunks = Box::pin(response.stream());

@@ -208,7 +208,7 @@ fn selector(value: &Value<'_>) -> Result<Selector, String> {
     };
     let mut selector = None;
     let mut newest = None;
-    for (key, value) in *table {
+    for (key, value) in table.iter() {
         let value = Value::Toml(value.get_ref());
         let made = match key.get_ref().as_ref() {
             "glob" => Selector::glob(value.text()?),

@@ -24,7 +24,7 @@ impl State for Kept {
             return Ok(self.read(key).await?.map_or(Changed::Gone, |(bytes, version)| Changed::To(bytes, version)));
         };
         Ok(match self.0.read_if_changed(key, known).await.map_err(failed(key))? {
-            RecordChange::Not => Changed::Not,
+            RecordChange::Unchanged => Changed::Not,
             RecordChange::To(bytes, version) => Changed::To(bytes, Version::new(version)),
             RecordChange::Gone => Changed::Gone,
         })
