@@ -57,8 +57,8 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     let transport = wiring::transport(&config.storage)?;
     let around = Surroundings { transport, ..Surroundings::new(Arc::clone(&clock), metrics.clone()) };
     let store = Store::open_in(&config.storage.location, around).await?;
-    let registry = registry(&config, store.clone(), &clock);
     let tasks = TaskTracker::new();
+    let registry = registry(&config, store.clone(), &clock).with_tasks(tasks.clone());
     let cache: Arc<dyn proxy::Cache> = Arc::new(RegistryCache(registry.clone()));
     let remotes = wiring::upstreams(&config.upstreams, &clock, &metrics)?;
     let routed = |entry: &config::Upstream| Some(wiring::routed(entry, remotes.get(&entry.host)?.clone()));

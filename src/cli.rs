@@ -49,25 +49,25 @@ enum Command {
         #[command(subcommand)]
         command: mirror::Command,
         #[command(flatten)]
-        server: client::Server,
+        server: client::Where,
         #[command(flatten)]
         output: OutputOption,
     },
     /// Write images with their signatures into one file that can be carried over an air gap
     Export {
         #[command(flatten)]
-        export: bundle::Export,
+        export: bundle::ExportOptions,
         #[command(flatten)]
-        server: client::Server,
+        server: client::Where,
         #[command(flatten)]
         output: OutputOption,
     },
     /// Read images from such a file, or from any OCI image layout
     Import {
         #[command(flatten)]
-        import: bundle::Import,
+        import: bundle::ImportOptions,
         #[command(flatten)]
-        server: client::Server,
+        server: client::Where,
         #[command(flatten)]
         output: OutputOption,
     },
@@ -78,7 +78,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct OutputOption {
     /// How what is asked for is printed
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
     output: Output,
 }
 
@@ -94,7 +94,7 @@ enum Output {
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
     /// The TOML file to read; the defaults hold without one
-    #[arg(long, value_name = "FILE", env = "ROADSTEAD_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "ROADSTEAD_CONFIG", global = true)]
     config: Option<PathBuf>,
 }
 
@@ -123,13 +123,13 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
         Ok(code) => code,
-        Err(error) => match error.downcast_ref::<ConfigErrors>() {
-            Some(errors) => refuse(errors),
-            None => {
-                complain(&format!("roadstead: {}", telemetry::chain(error.as_ref())));
-                ExitCode::from(FAILED)
+        Err(error) => {
+            if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
+                return refuse(errors);
             }
-        },
+            complain(&format!("roadstead: {}", telemetry::chain(error.as_ref())));
+            ExitCode::from(FAILED)
+        }
     }
 }
 

@@ -28,16 +28,15 @@ impl Refusal {
     fn parts(&self) -> (StatusCode, &'static str, String) {
         match self {
             Self::Unauthorized => {
-                let message = "the token is missing or wrong: send Authorization: Bearer TOKEN, with the token of the server's token file";
+                let message =
+                    "the token is missing or wrong: send Authorization: Bearer TOKEN, with the token of the server's token file";
                 (StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message.to_owned())
             }
             Self::Unknown(what) => (StatusCode::NOT_FOUND, "UNKNOWN", what.clone()),
             Self::Method(allow) => (StatusCode::METHOD_NOT_ALLOWED, "METHOD", format!("this can be asked by {allow}")),
             Self::Invalid(why) => (StatusCode::BAD_REQUEST, "INVALID", why.clone()),
             Self::Conflict(why) => (StatusCode::CONFLICT, "CONFLICT", why.clone()),
-            Self::Failed => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "FAILED", "the server failed; its log says why".to_owned())
-            }
+            Self::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "FAILED", "the server failed; its log says why".to_owned()),
         }
     }
 

@@ -78,7 +78,8 @@ impl Admin {
         let asked: Asked = if body.trim_ascii().is_empty() {
             Asked::default()
         } else {
-            serde_json::from_slice(body).map_err(|error| Refusal::Invalid(format!("the body is not {{\"dry_run\": true}}: {error}")))?
+            serde_json::from_slice(body)
+                .map_err(|error| Refusal::Invalid(format!("the body is not {{\"dry_run\": true}}: {error}")))?
         };
         let now = self.parts().clock.now();
         let at = u64::try_from(now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
@@ -100,9 +101,10 @@ impl Admin {
 
     fn known(&self, name: &str) -> Result<&Mirror, Refusal> {
         let known = self.parts().mirrors.settings(name);
-        known.map(|mirror| mirror.as_ref()).ok_or_else(|| {
+        known.map(AsRef::as_ref).ok_or_else(|| {
             let all: Vec<&str> = self.parts().mirrors.all().map(|mirror| mirror.name.as_str()).collect();
-            let all = if all.is_empty() { "the configuration has none".to_owned() } else { format!("there are {}", all.join(", ")) };
+            let all =
+                if all.is_empty() { "the configuration has none".to_owned() } else { format!("there are {}", all.join(", ")) };
             Refusal::Unknown(format!("there is no mirror {:?}; {all}", name.chars().take(80).collect::<String>()))
         })
     }

@@ -1,7 +1,10 @@
 //! What a path means.
 
+use std::borrow::Cow;
+
 use http::Method;
 use jobs::JobId;
+use percent_encoding::percent_decode_str;
 
 use crate::answer::Refusal;
 
@@ -37,8 +40,11 @@ impl Route {
     pub(crate) fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, Refusal> {
         let nothing = || Refusal::Unknown(format!("there is nothing at {}", path.chars().take(200).collect::<String>()));
         let rest = path.strip_prefix("/api/v1/").ok_or_else(nothing)?;
-        let segments: Vec<&str> = rest.trim_end_matches('/').split('/').collect();
-        let get = |route| if matches!(*method, Method::GET | Method::HEAD) { Ok(route) } else { Err(Refusal::Method("GET, HEAD")) };
+        let segments = rest.trim_end_matches('/').split('/').map(|segment| percent_decode_str(segment).decode_utf8());
+        let segments: Vec<Cow<'_, str>> = segments.collect::<Result<_, _>>().map_err(|_| nothing())?;
+        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+        let get =
+            |route| if matches!(*method, Method::GET | Method::HEAD) { Ok(route) } else { Err(Refusal::Method("GET, HEAD")) };
         let post = |route| if *method == Method::POST { Ok(route) } else { Err(Refusal::Method("POST")) };
         match segments.as_slice() {
             ["mirrors"] => get(Self::Mirrors),

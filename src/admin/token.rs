@@ -97,7 +97,8 @@ impl Token {
 
     /// Is this what a request carries? Takes as long whatever is wrong with it.
     pub(crate) fn is(&self, authorization: Option<&str>) -> bool {
-        let given = authorization.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let given =
+            authorization.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let given = given.map(|(_, token)| token.trim()).unwrap_or_default();
         given.as_bytes().ct_eq(self.0.expose_secret().as_bytes()).into()
     }
@@ -165,7 +166,14 @@ mod tests {
         let token = Token::new("0123456789012345678901234").unwrap();
         assert!(token.is(Some("Bearer 0123456789012345678901234")));
         assert!(token.is(Some("bearer  0123456789012345678901234")));
-        for wrong in [None, Some(""), Some("Bearer"), Some("Bearer "), Some("Bearer 012345678901234567890123"), Some("Basic 0123456789012345678901234")] {
+        for wrong in [
+            None,
+            Some(""),
+            Some("Bearer"),
+            Some("Bearer "),
+            Some("Bearer 012345678901234567890123"),
+            Some("Basic 0123456789012345678901234"),
+        ] {
             assert!(!token.is(wrong), "{wrong:?}");
         }
         assert_eq!(format!("{token:?}"), "Token");

@@ -1,5 +1,6 @@
 //! `roadstead export` and `roadstead import`: images over an air gap.
 
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,14 +15,14 @@ use storage::{Location, OpenError, Store, Surroundings};
 use telemetry::{Clock, Metrics, SystemClock};
 use transfer::{Progress, Source, bundle};
 
-use super::client::Server;
+use super::client::Where;
 use super::mirror::bytes;
 use super::{Output, print};
 use crate::config::Config;
 use crate::{app, wiring};
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Export {
+pub(super) struct ExportOptions {
     /// The bundle to write: a tar file, or with --folder a folder
     bundle: PathBuf,
     /// The images, such as micro/app:1.2 or micro/app@sha256:…; latest without a tag
@@ -39,7 +40,7 @@ pub(super) struct Export {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Import {
+pub(super) struct ImportOptions {
     /// The bundle to read: a tar file or a folder in the OCI image layout
     bundle: PathBuf,
     /// Put this before every repository's name, such as airgap
@@ -61,7 +62,7 @@ enum End {
 
 impl End {
     /// The server that `--server` names, else the storage of the configuration, else the server that has that storage open.
-    async fn new(server: &Server, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
+    async fn new(server: &Where, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
         let config = server.config()?;
         if server.is_named() {
             return Self::running(server, &config, clock);
@@ -69,7 +70,10 @@ impl End {
         if let Location::Folder(folder) = &config.storage.location
             && !folder.join("lock").exists()
         {
-            bail!("there is no storage at {}: name a running server with --server, or a configuration with --config", folder.display());
+            bail!(
+                "there is no storage at {}: name a running server with --server, or a configuration with --config",
+                folder.display()
+            );
         }
         let around = Surroundings {
             transport: wiring::transport(&config.storage)?,
@@ -82,7 +86,7 @@ impl End {
         }
     }
 
-    fn running(server: &Server, config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
+    fn running(server: &Where, config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
         let url = server.url(config)?;
         let host = url.host_str().context("the server's URL has no host")?.to_owned();
         let settings = upstream::Config { ca: server.ca().into_iter().next(), ..upstream::Config::new(host, url) };
@@ -105,7 +109,7 @@ impl End {
 }
 
 /// Writes a bundle.
-pub(super) async fn export(asked: Export, server: &Server, output: Output) -> anyhow::Result<ExitCode> {
+pub(super) async fn export(asked: ExportOptions, server: &Where, output: Output) -> anyhow::Result<ExitCode> {
     let images: anyhow::Result<Vec<_>> = asked.images.iter().map(|text| image(text)).collect();
     let images = images?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
@@ -124,20 +128,21 @@ pub(super) async fn export(asked: Export, server: &Server, output: Output) -> an
     let copied = shown(work, &progress, clock.as_ref()).await?;
     let rows = images.iter().zip(&copied);
     if output == Output::Json {
-        let images: Vec<_> =
-            rows.map(|((name, reference), copied)| json!({ "image": named(name, reference), "digest": copied.digest.to_string() })).collect();
+        let images: Vec<_> = rows
+            .map(|((name, reference), copied)| json!({ "image": named(name, reference), "digest": copied.digest.to_string() }))
+            .collect();
         return Ok(print(&format!("{}\n", json!({ "bundle": asked.bundle, "images": images }))));
     }
     let mut text = String::new();
     for ((name, reference), copied) in rows {
-        text.push_str(&format!("{}  {}  {} referrers\n", named(name, reference), copied.digest, copied.referrers));
+        let _ = writeln!(text, "{}  {}  {} referrers", named(name, reference), copied.digest, copied.referrers);
     }
-    text.push_str(&format!("written to {}: {}\n", asked.bundle.display(), bytes(size(&asked.bundle))));
+    let _ = writeln!(text, "written to {}: {}", asked.bundle.display(), bytes(size(&asked.bundle)));
     Ok(print(&text))
 }
 
 /// Reads a bundle into a server or a storage.
-pub(super) async fn import(asked: Import, server: &Server, output: Output) -> anyhow::Result<ExitCode> {
+pub(super) async fn import(asked: ImportOptions, server: &Where, output: Output) -> anyhow::Result<ExitCode> {
     if asked.list {
         return list(&asked, output).await;
     }
@@ -158,33 +163,35 @@ pub(super) async fn import(asked: Import, server: &Server, output: Output) -> an
     let mut rows = Vec::new();
     let mut left = 0;
     for one in &imported {
-        match &one.to {
-            Some((name, copied)) => {
-                text.push_str(&format!("{}  {}\n", named(name, &one.image.reference), copied.digest));
-                rows.push(json!({ "image": named(name, &one.image.reference), "digest": copied.digest.to_string() }));
-            }
-            None => {
-                left += 1;
-                super::complain(&format!("{} has no repository's name: left out, name one with --repository", one.image.digest));
-            }
-        }
+        let Some((name, copied)) = &one.to else {
+            left += 1;
+            super::complain(&format!("{} has no repository's name: left out, name one with --repository", one.image.digest));
+            continue;
+        };
+        let _ = writeln!(text, "{}  {}", named(name, &one.image.reference), copied.digest);
+        rows.push(json!({ "image": named(name, &one.image.reference), "digest": copied.digest.to_string() }));
     }
     let text = if output == Output::Json { format!("{}\n", json!({ "images": rows })) } else { text };
     let code = print(&text);
     Ok(if left > 0 { ExitCode::from(super::FAILED) } else { code })
 }
 
-async fn list(asked: &Import, output: Output) -> anyhow::Result<ExitCode> {
+async fn list(asked: &ImportOptions, output: Output) -> anyhow::Result<ExitCode> {
     let images = bundle::list(&asked.bundle).await?;
     let name = |image: &bundle::Image| match &image.repository {
         Some(repository) => named(repository, &image.reference),
         None => image.reference.to_string(),
     };
     if output == Output::Json {
-        let rows: Vec<_> = images.iter().map(|image| json!({ "image": name(image), "digest": image.digest.to_string() })).collect();
+        let rows: Vec<_> =
+            images.iter().map(|image| json!({ "image": name(image), "digest": image.digest.to_string() })).collect();
         return Ok(print(&format!("{}\n", json!({ "images": rows }))));
     }
-    Ok(print(&images.iter().map(|image| format!("{}  {}\n", name(image), image.digest)).collect::<String>()))
+    let mut text = String::new();
+    for image in &images {
+        let _ = writeln!(text, "{}  {}", name(image), image.digest);
+    }
+    Ok(print(&text))
 }
 
 /// An image as a user types it.

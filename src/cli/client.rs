@@ -24,17 +24,17 @@ const LARGEST: usize = 32 << 20;
 
 /// Which server a command acts on.
 #[derive(Debug, clap::Args)]
-pub(super) struct Server {
-    /// The server to act on, such as https://registry.example.org; without it, the one that the configuration describes
-    #[arg(long, value_name = "URL", env = "ROADSTEAD_SERVER")]
+pub(super) struct Where {
+    /// The server to act on, such as `https://registry.example.org`; without it, the one that the configuration describes
+    #[arg(long, value_name = "URL", env = "ROADSTEAD_SERVER", global = true)]
     server: Option<Url>,
     #[command(flatten)]
     file: ConfigFile,
-    /// The file with the server's token; without it, the one that the configuration names. ROADSTEAD_TOKEN holds the token itself
-    #[arg(long, value_name = "FILE")]
+    /// The file with the server's token; without it, the one that the configuration names. `ROADSTEAD_TOKEN` holds the token itself
+    #[arg(long, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
     /// A file of certificates (PEM) to trust beside the system's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     ca: Option<PathBuf>,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Remote {
     token: Token,
 }
 
-impl Server {
+impl Where {
     /// The configuration that the options name, or the default one.
     pub(super) fn config(&self) -> anyhow::Result<Config> {
         Ok(Config::load(self.file.config.as_deref(), super::environment())?)
@@ -108,7 +108,8 @@ impl Remote {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = Body::Bytes(body.to_string().into());
         let url = self.url(path)?;
-        let response = self.client.send(Method::POST, &url, headers, body, SILENCE).await.map_err(|error| self.unreachable(&error))?;
+        let response =
+            self.client.send(Method::POST, &url, headers, body, SILENCE).await.map_err(|error| self.unreachable(&error))?;
         self.answer(response).await
     }
 

@@ -78,7 +78,8 @@ fn draw(bars: &MultiProgress, images: &mut BTreeMap<String, ProgressBar>, progre
     for image in now {
         let bar = images.entry(name(image)).or_insert_with(|| {
             let bar = bars.add(ProgressBar::new(0));
-            let style = ProgressStyle::with_template("{prefix:24} {wide_bar} {binary_bytes:>11} of {binary_total_bytes:>11} {msg}");
+            let style =
+                ProgressStyle::with_template("{prefix:24} {wide_bar} {binary_bytes:>11} of {binary_total_bytes:>11} {msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(name(image));
             bar

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::client::{Remote, Server};
+use super::client::{Remote, Where};
 use super::follow::Follow;
 use super::{FAILED, Output, print};
 
@@ -50,12 +50,12 @@ pub(super) enum Command {
 }
 
 /// Does it, and answers how the process should end.
-pub(super) async fn run(command: Command, server: &Server, output: Output) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(command: Command, server: &Where, output: Output) -> anyhow::Result<ExitCode> {
     let remote = server.connect()?;
     match command {
         Command::List => {
             let answer = remote.get("mirrors").await?;
-            Ok(print(&shown(output, &answer, |answer| list(answer))))
+            Ok(print(&shown(output, &answer, list)))
         }
         Command::Run { name, dry_run, detach } => {
             let asked = remote.post(&format!("mirrors/{}/runs", segment(&name)), &json!({ "dry_run": dry_run })).await?;
@@ -70,7 +70,7 @@ pub(super) async fn run(command: Command, server: &Server, output: Output) -> an
         }
         Command::History { name, number } => {
             let answer = remote.get(&format!("mirrors/{}/runs?n={number}", segment(&name))).await?;
-            Ok(print(&shown(output, &answer, |answer| history(answer))))
+            Ok(print(&shown(output, &answer, history)))
         }
         Command::Show { run } => {
             let answer = remote.get(&format!("jobs/{}", segment(&run))).await?;
@@ -99,7 +99,9 @@ async fn follow(remote: &Remote, id: &str, output: Output) -> anyhow::Result<Exi
     match last["state"].as_str() {
         Some("done") => Ok(code),
         Some("failed" | "cancelled") => Ok(ExitCode::from(FAILED)),
-        _ => anyhow::bail!("the server went away before the run {id} had ended; it goes on by itself, see `roadstead mirror show {id}`"),
+        _ => anyhow::bail!(
+            "the server went away before the run {id} had ended; it goes on by itself, see `roadstead mirror show {id}`"
+        ),
     }
 }
 
@@ -284,6 +286,8 @@ mod tests {
         let text = report(&record);
         assert!(text.contains("beta    failed"), "{text}");
         assert!(text.contains("latest, latest-20260101  2.00 KiB"), "{text}");
-        assert!(text.ends_with("run 1 of nightly: failed, 1 copied, 0 unchanged, 1 failed, 2.00 KiB moved\n1 copied, 0 unchanged, 1 failed\n"));
+        assert!(text.ends_with(
+            "run 1 of nightly: failed, 1 copied, 0 unchanged, 1 failed, 2.00 KiB moved\n1 copied, 0 unchanged, 1 failed\n"
+        ));
     }
 }

@@ -104,14 +104,18 @@ fn check(section: &Section<'_, '_>, mirror: &Mirror) {
         section.wrong("tag_as", "is empty, so that nothing would be copied; write \"{tag}\"".to_owned());
     }
     if let Some((one, other, template)) = mirror.meeting() {
-        let text = format!("{template:?} makes one tag of both \"{one}\" and \"{other}\"; write {{tag}} in it", template = template.as_str());
+        let text = format!(
+            "{template:?} makes one tag of both \"{one}\" and \"{other}\"; write {{tag}} in it",
+            template = template.as_str()
+        );
         section.wrong("tag_as", text);
     } else if let Some(template) = mirror.may_meet() {
         let text = format!("{:?} makes one tag of all that `tags` selects; write {{tag}} in it", template.as_str());
         section.wrong("tag_as", text);
     }
     if mirror.trimmed_as.is_some() && mirror.platforms.is_empty() {
-        section.wrong("trimmed_as", "is of no use without `platforms`: there is nothing to trim; add them, or remove it".to_owned());
+        section
+            .wrong("trimmed_as", "is of no use without `platforms`: there is nothing to trim; add them, or remove it".to_owned());
     }
     if let Some(template) = mirror.trimmed_as.as_ref().filter(|template| mirror.tag_as.contains(template)) {
         section.wrong("trimmed_as", format!("{:?} is in `tag_as` too, where the original index is", template.as_str()));
@@ -123,7 +127,11 @@ fn check(section: &Section<'_, '_>, mirror: &Mirror) {
         }
     }
     if mirror.registry.is_some() {
-        let keys = [("keep", mirror.keep.is_some()), ("keep_for", mirror.keep_for.is_some()), ("follow_deletions", mirror.follow_deletions)];
+        let keys = [
+            ("keep", mirror.keep.is_some()),
+            ("keep_for", mirror.keep_for.is_some()),
+            ("follow_deletions", mirror.follow_deletions),
+        ];
         for (key, _) in keys.iter().filter(|(_, given)| *given) {
             section.wrong(key, "removes tags, which this server does only in its own repositories; remove it".to_owned());
         }
@@ -203,12 +211,12 @@ fn repository_of(text: &str) -> Result<RepositoryName, String> {
 /// `"latest"`, or `{ glob = "1.*" }`, `{ regex = … }`, `{ semver = … }`, each with `newest = 5`.
 fn selector(value: &Value<'_>) -> Result<Selector, String> {
     const ADVICE: &str = "write a tag, or { glob = \"1.*\" }, { regex = \"…\" } or { semver = \">=1.2\" }";
-    let Value::Toml(DeValue::Table(table)) = value else {
+    let &Value::Toml(DeValue::Table(table)) = value else {
         return Selector::exact(value.text()?).map_err(|error| format!("{error}; {ADVICE}"));
     };
     let mut selector = None;
     let mut newest = None;
-    for (key, value) in table.iter() {
+    for (key, value) in table {
         let value = Value::Toml(value.get_ref());
         let made = match key.get_ref().as_ref() {
             "glob" => Selector::glob(value.text()?),
@@ -218,7 +226,9 @@ fn selector(value: &Value<'_>) -> Result<Selector, String> {
                 newest = Some(value::count(&value).map_err(|text| format!("newest {text}"))?);
                 continue;
             }
-            other => return Err(format!("has {:?}, which is not known here; {ADVICE}", other.chars().take(40).collect::<String>())),
+            other => {
+                return Err(format!("has {:?}, which is not known here; {ADVICE}", other.chars().take(40).collect::<String>()));
+            }
         };
         if selector.replace(made.map_err(|error| error.to_string())?).is_some() {
             return Err(format!("is two selectors in one; {ADVICE}, each by itself"));
@@ -309,7 +319,10 @@ mod tests {
 
     #[test]
     fn tags_are_selected_in_every_way() {
-        let text = PLAIN.replace("[\"latest\"]", "[\"latest\", { glob = \"1.*\" }, { regex = \"v[0-9]\", newest = 2 }, { semver = \">=1\" }]");
+        let text = PLAIN.replace(
+            "[\"latest\"]",
+            "[\"latest\", { glob = \"1.*\" }, { regex = \"v[0-9]\", newest = 2 }, { semver = \">=1\" }]",
+        );
         let shown: Vec<String> = mirror(&text).tags.iter().map(Selector::to_string).collect();
         assert_eq!(shown, ["latest", "glob 1.*", "regex v[0-9] (newest 2)", "semver >=1"]);
         for (tags, expected) in [
@@ -329,7 +342,13 @@ mod tests {
     #[test]
     fn what_is_missing_or_makes_no_sense_is_told() {
         let errors = load("colour = 1\n").unwrap_err().to_string();
-        for key in ["mirror.name: is missing", "mirror.from: is missing", "mirror.to: is missing", "mirror.tags: is missing", "mirror.colour"] {
+        for key in [
+            "mirror.name: is missing",
+            "mirror.from: is missing",
+            "mirror.to: is missing",
+            "mirror.tags: is missing",
+            "mirror.colour",
+        ] {
             assert!(errors.contains(key), "{errors}");
         }
         refused(&PLAIN.replace("\"m\"", "\"M m\""), "is not a name");

@@ -156,9 +156,8 @@ impl Keeper {
 
     /// Takes what is in the slot for what was written last, if it is this run's.
     fn adopt(&mut self, seen: Seen) -> Result<(), LeaseLost> {
-        let is_ours = |open: &&Record| {
-            (open.id, open.epoch) == (self.record.id, self.record.epoch) && open.state == JobState::Running
-        };
+        let is_ours =
+            |open: &&Record| (open.id, open.epoch) == (self.record.id, self.record.epoch) && open.state == JobState::Running;
         let Some(open) = seen.slot.open.as_ref().filter(is_ours) else { return Err(LeaseLost) };
         if self.record.cancelled_by.is_none()
             && let Some(by) = &open.cancelled_by

@@ -62,8 +62,7 @@ impl Told {
 
 impl Shared {
     pub(crate) fn new(claimed: Record, clock: Arc<dyn Clock>, stop: &CancellationToken) -> Self {
-        let told =
-            Told { progress: claimed.progress.clone(), log: claimed.log.clone(), checkpoint: claimed.checkpoint.clone() };
+        let told = Told { progress: claimed.progress.clone(), log: claimed.log.clone(), checkpoint: claimed.checkpoint.clone() };
         let (stop, end) = (stop.clone(), stop.child_token());
         Self { claimed, told: Mutex::new(told), clock, cancel: CancellationToken::new(), stop, end }
     }

@@ -62,7 +62,8 @@ impl Mirror {
                 }
                 continue;
             }
-            let dated = |known: &Known| known.dated.iter().any(|entry| entry.digest == *digest && entry.template == template.as_str());
+            let dated =
+                |known: &Known| known.dated.iter().any(|entry| entry.digest == *digest && entry.template == template.as_str());
             if !self.always && known.is_some_and(dated) {
                 continue;
             }

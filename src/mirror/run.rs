@@ -1,8 +1,8 @@
 //! One run of a mirror.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -58,7 +58,8 @@ pub(crate) struct Run<'r> {
     pub(crate) pins: &'r dyn Pins,
     pub(crate) clock: &'r dyn Clock,
     pub(crate) stamp: Zoned,
-    pub(crate) dry_run: bool,
+    /// Change nothing.
+    pub(crate) is_dry: bool,
     /// What was known before the run.
     pub(crate) memory: Memory,
     /// Set once the upstream's quota is used up: nothing further is begun. Seconds until it may be asked again.
@@ -180,8 +181,7 @@ impl Run<'_> {
         let mirrored = self.mirror_tag(tag, &progress).await;
         self.active().remove(tag);
         let report = match mirrored {
-            Ok(report) => report,
-            Err(Failure::Told(report)) => report,
+            Ok(report) | Err(Failure::Told(report)) => report,
             Err(Failure::Quota(retry_after)) => {
                 let mut exhausted = self.exhausted.lock().await;
                 *exhausted = Some(exhausted.unwrap_or_default().max(retry_after.unwrap_or(60)));
@@ -212,7 +212,7 @@ impl Run<'_> {
         {
             return self.unchanged(tag, known, progress).await;
         }
-        if self.dry_run {
+        if self.is_dry {
             let targets = plan.set.into_iter().chain(plan.trimmed).collect();
             return Ok(TagReport { digest: Some(digest), targets, ..TagReport::new(TagOutcome::WouldCopy) });
         }
@@ -232,7 +232,7 @@ impl Run<'_> {
         let digest = Some(known.digest.clone());
         let now = millis(self.clock.now());
         let every = u64::try_from(mirror.referrers_every.as_millis()).unwrap_or(u64::MAX);
-        if self.dry_run || now.saturating_sub(known.referrers_at) < every {
+        if self.is_dry || now.saturating_sub(known.referrers_at) < every {
             return Ok(TagReport { digest, ..TagReport::new(TagOutcome::Unchanged) });
         }
         let copied = self.bound.transfer.copy_referrers(&mirror.from, &known.digest, &mirror.to, progress).await?;
@@ -253,7 +253,7 @@ impl Run<'_> {
             return Ok(TagReport::failed(TagOutcome::Refused, telemetry::chain(error)));
         };
         let digest = Some(known.digest.clone());
-        if !mirror.follow_deletions || self.dry_run {
+        if !mirror.follow_deletions || self.is_dry {
             return Ok(TagReport { digest, ..TagReport::new(TagOutcome::Gone) });
         }
         let mut removed = Vec::new();

@@ -149,7 +149,10 @@ mod tests {
     #[test]
     fn leap_days_last_days_and_numbered_weekdays_are_known() {
         let leap = schedule("0 0 29 2 *", None);
-        assert_eq!(times(&leap, "2026-01-01T00:00:00Z", "2033-01-01T00:00:00Z"), ["2028-02-29T00:00:00Z", "2032-02-29T00:00:00Z"]);
+        assert_eq!(
+            times(&leap, "2026-01-01T00:00:00Z", "2033-01-01T00:00:00Z"),
+            ["2028-02-29T00:00:00Z", "2032-02-29T00:00:00Z"]
+        );
         let last = schedule("0 0 L * *", None);
         assert_eq!(text(last.next_after(at("2026-02-01T00:00:00Z")).unwrap()), "2026-02-28T00:00:00Z");
         let second_tuesday = schedule("0 6 * * 2#2", None);

@@ -23,7 +23,10 @@ impl Mirrors {
             let mut next = now + LONGEST_SLEEP;
             for mirror in self.all() {
                 match self.submit_due(jobs, mirror, now).await {
-                    Ok(()) => next = next.min(mirror.schedule.as_ref().and_then(|schedule| schedule.next_after(now)).unwrap_or(next)),
+                    Ok(()) => {
+                        let due = mirror.schedule.as_ref().and_then(|schedule| schedule.next_after(now));
+                        next = due.map_or(next, |due| next.min(due));
+                    }
                     Err(error) => tracing::error!(mirror = mirror.name, %error, "a run could not be submitted; trying again"),
                 }
             }

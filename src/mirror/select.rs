@@ -214,7 +214,18 @@ mod tests {
 
     fn selected(wanted: &[Selector], excluded: &[Selector]) -> Vec<String> {
         let there = [
-            "1", "1.2", "1.2.3", "1.10.0", "2.0.0", "2.0.0-rc.1", "beta", "build-10", "build-9", "latest", "nightly-20260101", "v1.3.0",
+            "1",
+            "1.2",
+            "1.2.3",
+            "1.10.0",
+            "2.0.0",
+            "2.0.0-rc.1",
+            "beta",
+            "build-10",
+            "build-9",
+            "latest",
+            "nightly-20260101",
+            "v1.3.0",
         ];
         let there: Vec<Tag> = there.iter().map(|text| Tag::parse(text).unwrap()).collect();
         select(&there, wanted, excluded).iter().map(Tag::to_string).collect()

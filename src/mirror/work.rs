@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -53,13 +53,7 @@ struct Inner {
 impl Mirrors {
     /// Mirrors of distinct names.
     #[must_use]
-    pub fn new(
-        mirrors: Vec<Bound>,
-        memories: Memories,
-        pins: Arc<dyn Pins>,
-        clock: Arc<dyn Clock>,
-        metrics: Metrics,
-    ) -> Self {
+    pub fn new(mirrors: Vec<Bound>, memories: Memories, pins: Arc<dyn Pins>, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let mirrors = mirrors.into_iter().map(|bound| (bound.settings.name.clone(), bound)).collect();
         Self(Arc::new(Inner { mirrors, memories, pins, clock, metrics }))
     }
@@ -97,7 +91,7 @@ impl Mirrors {
             pins: self.0.pins.as_ref(),
             clock: self.0.clock.as_ref(),
             stamp: stamp(&bound.settings, input.at),
-            dry_run: input.dry_run,
+            is_dry: input.dry_run,
             memory,
             exhausted: Mutex::new(None),
             stopped: AtomicBool::new(false),
@@ -144,8 +138,8 @@ impl Work for Mirrors {
         };
         report.selected = tags.len();
         let rest: Vec<Tag> = tags.into_iter().filter(|tag| !report.is_done(tag.as_str())).collect();
-        let (report, saved) = (std::sync::Mutex::new(report), std::sync::Mutex::new(run.clock.monotonic()));
-        let report = Saved { job: &job, run: &run, report, saved }.copy(rest).await;
+        let (report, last) = (std::sync::Mutex::new(report), std::sync::Mutex::new(run.clock.monotonic()));
+        let report = Saved { job: &job, run: &run, report, last }.copy(rest).await;
         self.ended(&job, &bound.settings, &run, report).await
     }
 }
@@ -167,7 +161,7 @@ struct Saved<'r> {
     run: &'r Run<'r>,
     report: std::sync::Mutex<Report>,
     /// When it was saved last, in the clock's monotonic time.
-    saved: std::sync::Mutex<Duration>,
+    last: std::sync::Mutex<Duration>,
 }
 
 impl Saved<'_> {
@@ -218,10 +212,10 @@ impl Saved<'_> {
 
     fn is_to_be_saved(&self) -> bool {
         let now = self.run.clock.monotonic();
-        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        let late = now.saturating_sub(*saved) >= SAVE;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = now.saturating_sub(*last) >= SAVE;
         if late {
-            *saved = now;
+            *last = now;
         }
         late
     }

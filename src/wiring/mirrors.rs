@@ -39,7 +39,7 @@ pub(crate) fn bound(
     };
     let options = transfer::Options { platforms: mirror.platforms.clone(), seed: seed(), ..transfer::Options::default() };
     let push: Arc<dyn Push> = Arc::<dyn Target>::clone(&target);
-    let transfer = Transfer::new(source.clone(), push, Arc::clone(clock), options);
+    let transfer = Transfer::new(Arc::<Upstream>::clone(&source), push, Arc::clone(clock), options);
     let transfer = match &mirror.registry {
         None => transfer.reading_back(Arc::new(registry.clone()) as Arc<dyn Pull>),
         Some(host) => transfer.reading_back(Arc::new(of(host)?)),

@@ -28,12 +28,20 @@ fn serve(folder: &Path) -> Binary {
     Binary::start(Command::new(env!("CARGO_BIN_EXE_roadstead")).args(["serve", "--config", "r.toml"]).current_dir(folder))
 }
 
+/// Ends a server as an operator does, so that what it fetched is kept.
+fn stop(mut server: Binary) {
+    let id = server.process.id().to_string();
+    run(Command::new("kill").args(["-TERM", &id]));
+    assert!(server.process.wait().unwrap().success());
+}
+
 /// Pulls an image through the server, so that it is all here.
 async fn warm(url: &str, repository: &str, tag: &str) {
     let client = client();
     let manifest = async |reference: &str| -> Value {
         let accept = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
-        let response = client.get(format!("{url}/v2/{repository}/manifests/{reference}")).header("accept", accept).send().await.unwrap();
+        let response =
+            client.get(format!("{url}/v2/{repository}/manifests/{reference}")).header("accept", accept).send().await.unwrap();
         assert_eq!(response.status(), 200);
         response.json().await.unwrap()
     };
@@ -61,7 +69,7 @@ async fn sides() -> (tempfile::TempDir, tempfile::TempDir, Vec<(String, Digest)>
         warm(&server.url, &format!("docker.io/{repository}"), "1.0").await;
         images.push((format!("docker.io/{repository}"), index.digest));
     }
-    drop(server);
+    stop(server);
     (here, there, images)
 }
 
@@ -91,7 +99,7 @@ async fn a_bundle_brings_every_digest_to_the_other_side_and_is_the_same_each_tim
 
     // Into a server that is not running, under a name in front.
     std::fs::write(there.path().join("bundle.tar"), &bundle).unwrap();
-    drop(serve(there.path()));
+    stop(serve(there.path()));
     let ended = roadstead(there.path(), &["import", "--config", "r.toml", "--prefix", "gap", "bundle.tar"]);
     assert!(ended.status.success(), "{ended:?}");
     // And into one that runs.

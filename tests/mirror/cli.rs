@@ -22,7 +22,7 @@ async fn roadstead(stage: &Stage, arguments: &[&str]) -> Ended {
     command.args(arguments).args(["--server", &stage.url, "--token-file"]).arg(stage.token_file());
     command.current_dir(Path::new("/")).env_remove("ROADSTEAD_TOKEN");
     let ended = tokio::task::spawn_blocking(move || output(&mut command));
-    let clock = stage.clock.clone();
+    let clock = std::sync::Arc::clone(&stage.clock);
     let driven = tokio::spawn(async move {
         loop {
             clock.advance(std::time::Duration::from_millis(200));

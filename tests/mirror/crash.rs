@@ -139,7 +139,7 @@ async fn three_servers_on_one_bucket_run_each_time_of_a_schedule_once() {
     );
     let mut servers = Vec::new();
     for _ in 0..3 {
-        let app = roadstead::build(parse(&settings), clock.clone()).await.unwrap();
+        let app = roadstead::build(parse(&settings), Arc::<ManualClock>::clone(&clock)).await.unwrap();
         let url = format!("http://{}", app.local_addr());
         servers.push((url, tokio::spawn(app.run(std::future::pending()))));
     }

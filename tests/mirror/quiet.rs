@@ -36,7 +36,9 @@ async fn an_unchanged_set_costs_one_head_for_each_tag_and_a_changed_layer_moves_
         put(&upstream, tag, false);
     }
     let settings = docker_hub(&upstream)
-        + &format!("[[mirror]]\nname = \"m\"\nfrom = \"docker.io/team/app\"\nto = \"micro/app\"\ntags = {tags:?}\ntag_as = [\"{{tag}}\", \"{{tag}}-{{date}}\"]\n");
+        + &format!(
+            "[[mirror]]\nname = \"m\"\nfrom = \"docker.io/team/app\"\nto = \"micro/app\"\ntags = {tags:?}\ntag_as = [\"{{tag}}\", \"{{tag}}-{{date}}\"]\n"
+        );
     let stage = Stage::new(&settings).await;
     let first = stage.run("m", json!({})).await;
     assert_eq!(first["totals"]["copied"], IMAGES, "{}", first["reason"]);

@@ -44,7 +44,8 @@ pub(crate) fn parse(text: &str) -> Config {
 }
 
 async fn start(folder: &Path, settings: &str, clock: Arc<ManualClock>) -> (String, oneshot::Sender<()>, JoinHandle<bool>) {
-    let text = format!("[server]\nlisten = \"127.0.0.1:0\"\n[storage]\nurl = \"file:{}\"\n{settings}", folder.join("data").display());
+    let text =
+        format!("[server]\nlisten = \"127.0.0.1:0\"\n[storage]\nurl = \"file:{}\"\n{settings}", folder.join("data").display());
     let app = roadstead::build(parse(&text), clock).await.unwrap();
     let url = format!("http://{}", app.local_addr());
     let (stop, stopped) = oneshot::channel();
@@ -60,7 +61,23 @@ impl Stage {
         let clock = Arc::new(ManualClock::new());
         let folder = tempfile::tempdir().unwrap();
         let (url, stop, running) = start(folder.path(), settings, Arc::clone(&clock)).await;
-        Self { clock, url, client: client(), folder, settings: settings.to_owned(), stop: Some(stop), running }
+        let stage = Self { clock, url, client: client(), folder, settings: settings.to_owned(), stop: Some(stop), running };
+        if settings.contains("schedule =") {
+            stage.scheduled().await;
+        }
+        stage
+    }
+
+    /// Waits until the schedules have been seen: what comes before is not caught up.
+    async fn scheduled(&self) {
+        for _ in 0..2000 {
+            let metrics = self.client.get(format!("{}/metrics", self.url)).send().await.unwrap().text().await.unwrap();
+            if metrics.contains("roadstead_mirror_period_seconds{") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("nothing is scheduled");
     }
 
     /// Stops the server, lets time pass, and starts it again.

@@ -54,7 +54,7 @@ fn every_endpoint_of_the_picture_answers() {
     let named: Vec<&str> = picture.split_whitespace().filter(|word| word.starts_with('/')).collect();
     assert_eq!(named, ENDPOINTS);
     let blocks = blocks(&page("README.md"));
-    let stage = Stage::new(&blocks[0]);
+    let stage = Stage::new(&blocks[0], "");
     for endpoint in named {
         assert_eq!(stage.ask(endpoint).0, 200, "{endpoint}");
     }

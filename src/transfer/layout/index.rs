@@ -168,7 +168,10 @@ mod tests {
         assert_eq!(read(&[(REF_NAME, "localhost:5000/app:1")]), full("localhost_5000/app", "1"));
         assert_eq!(read(&[(REF_NAME, &format!("app@{digest}"))]), full("app", &digest));
         assert_eq!(read(&[(REF_NAME, &format!("app:1@{digest}"))]), full("app", &digest));
-        assert_eq!(read(&[(REF_NAME, "1"), (CONTAINERD_NAME, "docker.io/library/nginx:1")]), full("docker.io/library/nginx", "1"));
+        assert_eq!(
+            read(&[(REF_NAME, "1"), (CONTAINERD_NAME, "docker.io/library/nginx:1")]),
+            full("docker.io/library/nginx", "1")
+        );
         assert_eq!(read(&[(REF_NAME, "latest")]), Some((None, "latest".to_owned())));
         assert_eq!(read(&[(REF_NAME, "../../etc")]), Some((None, digest.clone())));
         assert_eq!(read(&[(REF_NAME, "A B")]), Some((None, digest)));

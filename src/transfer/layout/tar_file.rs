@@ -229,7 +229,9 @@ mod tests {
         assert_eq!(meaning(format!("blobs/sha512/{}", digest.hex()).as_bytes()), Meaning::Blob(digest.clone()));
         let upper = format!("blobs/sha512/{}", digest.hex().to_uppercase());
         let climbing = format!("blobs/../blobs/sha512/{}", digest.hex());
-        for name in ["blobs/sha256/x", "/index.json", "../index.json", "x/index.json", "manifest.json", "blobs/", &upper, &climbing] {
+        for name in
+            ["blobs/sha256/x", "/index.json", "../index.json", "x/index.json", "manifest.json", "blobs/", &upper, &climbing]
+        {
             assert_eq!(meaning(name.as_bytes()), Meaning::Other, "{name}");
         }
     }

@@ -70,8 +70,12 @@ fn scripts() -> impl Strategy<Value = Script> {
         1 => Just(Trouble::Failed),
         1 => Just(Trouble::Panic),
     ];
-    (0..6_u64, prop_oneof![Just(0), 0..20_000_u64], any::<bool>(), trouble)
-        .prop_map(|(steps, pause, deaf, trouble)| Script { steps, pause, deaf, trouble })
+    (0..6_u64, prop_oneof![Just(0), 0..20_000_u64], any::<bool>(), trouble).prop_map(|(steps, pause, deaf, trouble)| Script {
+        steps,
+        pause,
+        deaf,
+        trouble,
+    })
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
