@@ -57,7 +57,6 @@ pub const KEYS: &[&str] = &[
     "storage.single_server",
     "log.format",
     "log.level",
-    "admin.token_file",
     "upstream.host",
     "upstream.name",
     "upstream.default",
@@ -70,6 +69,8 @@ pub const KEYS: &[&str] = &[
     "upstream.realms",
     "upstream.tag_lifetime",
     "upstream.idle_timeout",
+    "upstream.reserve",
+    "upstream.requests_per_second",
     "mirror.name",
     "mirror.schedule",
     "mirror.time_zone",
@@ -88,8 +89,7 @@ pub const KEYS: &[&str] = &[
     "mirror.follow_deletions",
     "mirror.referrers_every",
     "mirror.at_once",
-    "upstream.reserve",
-    "upstream.requests_per_second",
+    "admin.token_file",
 ];
 
 /// Everything that a server is told before it starts.

@@ -1,5 +1,6 @@
 //! `[[mirror]]`: each by itself, then all of them together.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use mirror::{Mirror, SameDay, Schedule, Selector, Template};
@@ -64,10 +65,11 @@ fn one(section: &mut Section<'_, '_>, upstreams: &[Upstream]) -> Option<Mirror> 
     let schedule = schedule(section);
     let from = section.optional("from", |value| from(value, upstreams));
     let to = section.optional("to", |value| to(value, upstreams));
-    let tags = section.list("tags", selector);
+    let tags = list(section, "tags", selector);
     require(section, &["name", "from", "to", "tags"]);
     let exclude = section.list("exclude", selector).unwrap_or_default();
-    let tag_as = section.list("tag_as", template).unwrap_or_else(|| "{tag}".parse().into_iter().collect());
+    let tag_as = list(section, "tag_as", template);
+    let tag_as = if section.given("tag_as").is_some() { tag_as } else { Some("{tag}".parse().into_iter().collect()) };
     let trimmed_as = section.optional("trimmed_as", template);
     let platforms = section.list("platforms", platform).unwrap_or_default();
     let mirror = Mirror {
@@ -87,7 +89,7 @@ fn one(section: &mut Section<'_, '_>, upstreams: &[Upstream]) -> Option<Mirror> 
         to: to?.1,
         tags: tags?,
         exclude,
-        tag_as,
+        tag_as: tag_as?,
         trimmed_as,
         platforms,
     };
@@ -136,6 +138,13 @@ fn check(section: &Section<'_, '_>, mirror: &Mirror) {
             section.wrong(key, "removes tags, which this server does only in its own repositories; remove it".to_owned());
         }
     }
+}
+
+/// A list of which every element is right.
+fn list<T>(section: &mut Section<'_, '_>, key: &'static str, parse: impl Fn(&Value<'_>) -> Result<T, String>) -> Option<Vec<T>> {
+    let wrong = Cell::new(false);
+    let parsed = section.list(key, |value| parse(value).inspect_err(|_| wrong.set(true)));
+    parsed.filter(|_| !wrong.get())
 }
 
 fn require(section: &Section<'_, '_>, keys: &[&str]) {

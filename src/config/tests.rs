@@ -115,7 +115,7 @@ realms = [
     assert_errors(
         &errors(text),
         &[
-            ("r.toml:1: colour: ", "remove it, or use one of `log`, `server`, `storage`, `upstream`"),
+            ("r.toml:1: colour: ", "remove it, or use one of `admin`, `log`, `mirror`, `server`, `storage`, `upstream`"),
             ("r.toml:3: server.lisen: ", "did you mean `listen`?"),
             ("r.toml:4: server.listen: ", "\"127.0.0.1:5000\""),
             ("r.toml:5: server.idle_timeout: ", "\"30s\""),

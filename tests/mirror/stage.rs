@@ -123,6 +123,13 @@ impl Stage {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
+    /// Moves the clock to `time` (RFC 3339) at once.
+    pub(crate) fn leap(&self, time: &str) {
+        let target: jiff::Timestamp = time.parse().unwrap();
+        let target = u64::try_from(target.as_second()).unwrap();
+        self.clock.advance(Duration::from_secs(target - self.now()));
+    }
+
     /// Moves the clock on by seconds until something holds.
     pub(crate) async fn wait<T>(&self, what: &str, mut holds: impl AsyncFnMut() -> Option<T>) -> T {
         for _ in 0..3000 {
