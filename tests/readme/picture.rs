@@ -4,7 +4,7 @@ use crate::document::{Block, blocks, page, root};
 use crate::stage::Stage;
 
 /// The endpoints that the picture names; `/v2/` is the whole API.
-const ENDPOINTS: [&str; 4] = ["/v2/", "/livez", "/readyz", "/metrics", "/api/v1/"];
+const ENDPOINTS: [&str; 5] = ["/v2/", "/livez", "/readyz", "/metrics", "/api/v1/"];
 
 /// The picture.
 fn picture() -> Block {
