@@ -67,6 +67,21 @@ fn source(blob: &Blob) -> Arc<dyn RangeSource> {
     }
 }
 
+/// The end of `work`, with a clock that moves on whenever somebody sleeps on it.
+async fn finish<T>(clock: &ManualClock, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(Duration::from_millis(5)) => {
+                if clock.sleepers() > 0 {
+                    clock.advance(Duration::from_secs(1));
+                }
+            }
+        }
+    }
+}
+
 /// The bytes of a stream, and the error at its end if there is one.
 async fn drain(mut stream: ByteStream) -> (Vec<u8>, Option<Error>) {
     let mut whole = Vec::new();

@@ -1,0 +1,471 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use oci::{Algorithm, ByteStream, Digest, Error, Hasher, Push, RangeSource, RepositoryName};
+use testing::{Auth, FakeUpstream, Fault, TokenAuth, deterministic_bytes};
+
+use crate::{Setup, assert_no_secret, credentials, finish, name, setup, setup_with, with_credentials, with_short_idle};
+
+const MIB: usize = 1 << 20;
+const LARGE: usize = 3 * MIB;
+const UPLOADS: &str = "/blobs/uploads/";
+/// Requests to an open session, but not the one that opens it.
+const SESSION: &str = "/blobs/uploads/upload-";
+
+/// Bytes in memory, and where they were opened.
+#[derive(Default)]
+struct Source {
+    bytes: Bytes,
+    opened: Mutex<Vec<u64>>,
+    /// Where it breaks off.
+    breaks: Option<usize>,
+    when_opened: Option<Box<dyn Fn() + Send + Sync>>,
+    given: AtomicUsize,
+}
+
+impl Source {
+    fn new(size: usize) -> Arc<Self> {
+        Arc::new(Self { bytes: deterministic_bytes(size, 7), ..Self::default() })
+    }
+
+    fn digest(&self) -> Digest {
+        Hasher::digest(Algorithm::Sha256, &self.bytes)
+    }
+
+    fn opened(&self) -> Vec<u64> {
+        self.opened.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl RangeSource for Source {
+    async fn open(&self, start: u64, end: Option<u64>) -> Result<ByteStream, Error> {
+        self.opened.lock().unwrap().push(start);
+        if let Some(act) = &self.when_opened {
+            act();
+        }
+        let start = usize::try_from(start).unwrap();
+        let end = end.map_or(self.bytes.len(), |end| usize::try_from(end).unwrap());
+        let broken = self.breaks.filter(|at| (start..end).contains(at));
+        let bytes = self.bytes.slice(start..broken.unwrap_or(end));
+        self.given.fetch_add(bytes.len(), Ordering::Relaxed);
+        let pieces: Vec<Result<Bytes, Error>> = bytes.chunks(100_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+        let failure = broken.map(|at| Err(Error::Internal { context: "reading", source: format!("broken at {at}").into() }));
+        Ok(stream::iter(pieces.into_iter().chain(failure)).boxed())
+    }
+}
+
+async fn push(setup: &Setup, source: &Arc<Source>, size: Option<usize>) -> Result<(), Error> {
+    let size = size.map(|size| size as u64);
+    let source = Arc::<Source>::clone(source);
+    let digest = source.digest();
+    finish(&setup.clock, setup.upstream.push_blob(&name(), &digest, size, source)).await
+}
+
+fn held(setup: &Setup, source: &Source) -> bool {
+    setup.fake.blob("library/nginx", &source.digest()) == Some(source.bytes.clone())
+}
+
+/// Methods of all requests, with their status.
+fn asked(setup: &Setup) -> Vec<(String, u16)> {
+    setup.fake.requests().into_iter().map(|entry| (entry.method, entry.status)).collect()
+}
+
+fn methods(setup: &Setup) -> Vec<String> {
+    asked(setup).into_iter().map(|(method, _)| method).collect()
+}
+
+fn bearer(change: impl FnOnce(&mut TokenAuth)) -> Auth {
+    let mut settings = TokenAuth { credentials: Some(credentials()), ..TokenAuth::default() };
+    change(&mut settings);
+    Auth::Bearer(settings)
+}
+
+#[tokio::test]
+async fn a_small_blob_goes_with_the_request_that_closes_its_session() {
+    let setup = setup();
+    for size in [0, 1, MIB] {
+        setup.fake.clear_requests();
+        let source = Source::new(size);
+        push(&setup, &source, Some(size)).await.unwrap();
+        assert!(held(&setup, &source), "{size}");
+        assert_eq!(methods(&setup), ["POST", "PUT"]);
+        let put = setup.fake.requests().pop().unwrap();
+        assert_eq!(put.header("content-length"), Some(size.to_string().as_str()));
+        assert_eq!(put.header("content-type"), Some("application/octet-stream"));
+    }
+    assert_eq!(setup.fake.sessions(), 0);
+}
+
+#[tokio::test]
+async fn a_large_blob_goes_as_one_stream() {
+    let setup = setup();
+    let source = Source::new(LARGE);
+    push(&setup, &source, Some(LARGE)).await.unwrap();
+    assert!(held(&setup, &source));
+    assert_eq!(methods(&setup), ["POST", "PATCH", "PUT"]);
+    let patch = &setup.fake.requests()[1];
+    assert_eq!(patch.header("content-range"), Some(format!("0-{}", LARGE - 1).as_str()));
+    assert_eq!(patch.header("content-length"), Some(LARGE.to_string().as_str()));
+    assert_eq!(source.opened(), [0]);
+}
+
+#[tokio::test]
+async fn a_blob_of_unknown_size_goes_until_its_source_ends() {
+    let setup = setup();
+    for size in [0, 1, LARGE] {
+        setup.fake.clear_requests();
+        let source = Source::new(size);
+        push(&setup, &source, None).await.unwrap();
+        assert!(held(&setup, &source), "{size}");
+        assert_eq!(methods(&setup).len(), if size == 0 { 2 } else { 3 });
+        let patch = setup.fake.requests().into_iter().find(|entry| entry.method == "PATCH");
+        assert!(patch.is_none_or(|patch| patch.header("content-range").is_none() && patch.header("content-length").is_none()));
+    }
+}
+
+#[tokio::test]
+async fn a_blob_under_sha512_is_pushed_and_found_under_it() {
+    let setup = setup();
+    for size in [10, LARGE] {
+        let source = Source::new(size);
+        let digest = Hasher::digest(Algorithm::Sha512, &source.bytes);
+        assert!(!setup.upstream.has_blob(&name(), &digest).await.unwrap());
+        setup.upstream.push_blob(&name(), &digest, Some(size as u64), Arc::<Source>::clone(&source)).await.unwrap();
+        assert!(setup.upstream.has_blob(&name(), &digest).await.unwrap());
+        assert_eq!(setup.fake.blob("library/nginx", &digest), Some(source.bytes.clone()));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_in_the_middle_goes_on_where_the_registrys_copy_ends() {
+    let setup = setup();
+    for size in [Some(LARGE), None] {
+        setup.fake.clear_requests();
+        setup.fake.remove_repository("library/nginx");
+        setup.fake.fault_times(SESSION, 1, Fault::Cut { after: 1_000_000 });
+        let source = Source::new(LARGE);
+        push(&setup, &source, size).await.unwrap();
+        assert!(held(&setup, &source));
+        assert_eq!(source.opened(), [0, 1_000_000]);
+        assert_eq!(methods(&setup), ["POST", "PATCH", "GET", "PATCH", "PUT"]);
+        let last = setup.fake.requests().into_iter().rev().find(|entry| entry.method == "PATCH").unwrap();
+        assert_eq!(last.header("content-range"), size.map(|size| format!("1000000-{}", size - 1)).as_deref());
+    }
+}
+
+#[tokio::test]
+async fn a_push_goes_on_for_as_long_as_it_comes_nearer() {
+    let setup = setup();
+    setup.fake.fault_times(SESSION, 20, Fault::Cut { after: 100_000 });
+    let source = Source::new(LARGE);
+    push(&setup, &source, Some(LARGE)).await.unwrap();
+    assert!(held(&setup, &source));
+    assert_eq!(source.opened().len(), 21);
+}
+
+#[tokio::test]
+async fn a_session_that_is_lost_is_begun_anew() {
+    let setup = setup();
+    setup.fake.sessions_survive(false);
+    for size in [Some(LARGE), None] {
+        setup.fake.remove_repository("library/nginx");
+        setup.fake.fault_times(SESSION, 1, Fault::Cut { after: 1_000_000 });
+        let source = Source::new(LARGE);
+        push(&setup, &source, size).await.unwrap();
+        assert!(held(&setup, &source));
+        assert_eq!(source.opened(), [0, 0]);
+    }
+    // Between two requests, too.
+    let fake = Arc::new(FakeUpstream::start_on_thread());
+    let theirs = Arc::clone(&fake);
+    let once = Mutex::new(Some(()));
+    let when_opened = move || {
+        if once.lock().unwrap().take().is_some() {
+            theirs.forget_sessions();
+        }
+    };
+    let bytes = deterministic_bytes(LARGE, 7);
+    let source = Arc::new(Source { bytes, when_opened: Some(Box::new(when_opened)), ..Source::default() });
+    let config = roadstead_upstream::Config::new("r.example", url::Url::parse(&fake.url()).unwrap());
+    let clock = Arc::new(testing::ManualClock::new());
+    let upstream =
+        roadstead_upstream::Upstream::new(config, Arc::<testing::ManualClock>::clone(&clock), telemetry::Metrics::new()).unwrap();
+    let digest = source.digest();
+    finish(&clock, upstream.push_blob(&name(), &digest, Some(LARGE as u64), Arc::<Source>::clone(&source))).await.unwrap();
+    assert_eq!(fake.blob("library/nginx", &digest), Some(source.bytes.clone()));
+}
+
+#[tokio::test]
+async fn errors_of_the_server_are_passed_over_at_every_step() {
+    for (path, size) in [(UPLOADS, 10), (SESSION, 10), (UPLOADS, LARGE), (SESSION, LARGE)] {
+        for fault in [Fault::Status(500), Fault::Status(503), Fault::Status(408), Fault::Drop] {
+            let setup = setup();
+            setup.fake.fault_times(path, 2, fault.clone());
+            let source = Source::new(size);
+            push(&setup, &source, Some(size)).await.unwrap();
+            assert!(held(&setup, &source), "{path} {size} {fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_is_not_a_push_that_is_lost() {
+    let setup = setup();
+    setup.fake.fault_times(SESSION, 1, Fault::LoseAnswer);
+    let source = Source::new(10);
+    push(&setup, &source, Some(10)).await.unwrap();
+    assert_eq!(methods(&setup), ["POST", "PUT", "HEAD"]);
+    setup.fake.clear_requests();
+    setup.fake.fault_times(SESSION, 1, Fault::LoseAnswer);
+    let source = Source::new(LARGE);
+    push(&setup, &source, Some(LARGE)).await.unwrap();
+    assert_eq!(methods(&setup), ["POST", "PATCH", "GET", "PUT"]);
+    assert_eq!(source.opened(), [0]);
+}
+
+#[tokio::test]
+async fn a_push_that_brings_nothing_is_given_up_after_five_attempts() {
+    for size in [10, LARGE] {
+        let setup = setup();
+        setup.fake.respond_with(500);
+        let source = Source::new(size);
+        let error = push(&setup, &source, Some(size)).await.unwrap_err();
+        assert!(matches!(&error, Error::Upstream { reason, .. } if reason.contains("500")), "{error}");
+        assert_eq!(setup.fake.count("POST", UPLOADS), 5);
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_stops_listening_is_silent_and_one_that_is_slow_is_not() {
+    let setup = setup_with(FakeUpstream::start(), with_short_idle);
+    setup.fake.fault_times(SESSION, 1, Fault::Stall { after: 1_000_000 });
+    // More than the buffers between us and a fake that does not read.
+    let size = 12 * MIB;
+    let source = Source::new(size);
+    push(&setup, &source, Some(size)).await.unwrap();
+    assert!(held(&setup, &source));
+    setup.fake.clear_requests();
+    setup.fake.fault_times(SESSION, 1, Fault::Rate { bytes_per_second: 4_000_000 });
+    let source = Source::new(LARGE);
+    push(&setup, &source, Some(LARGE)).await.unwrap();
+    assert_eq!(methods(&setup), ["POST", "PATCH", "PUT"]);
+}
+
+#[tokio::test]
+async fn a_registry_that_asks_for_a_moment_gets_it_and_one_that_asks_for_more_is_left() {
+    use telemetry::Clock;
+    for (path, size) in [(UPLOADS, 10), (SESSION, 10), (SESSION, LARGE)] {
+        let setup = setup();
+        setup.fake.fault_times(path, 1, Fault::TooManyRequests { retry_after: Some("7".to_owned()) });
+        let source = Source::new(size);
+        push(&setup, &source, Some(size)).await.unwrap();
+        assert!(held(&setup, &source) && setup.clock.monotonic() >= Duration::from_secs(7), "{path} {size}");
+    }
+    let setup = setup();
+    setup.fake.fault_times(SESSION, 1, Fault::TooManyRequests { retry_after: Some("3600".to_owned()) });
+    let source = Source::new(LARGE);
+    let error = push(&setup, &source, Some(LARGE)).await.unwrap_err();
+    assert!(matches!(error, Error::TooManyRequests { retry_after: Some(3600), .. }), "{error}");
+    assert_eq!(methods(&setup), ["POST", "PATCH"]);
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_that_may_push_and_again_when_it_ends_in_the_middle() {
+    let setup = setup_with(FakeUpstream::start_on_thread(), with_credentials);
+    setup.fake.auth(bearer(|_| {}));
+    let source = Source::new(LARGE);
+    push(&setup, &source, Some(LARGE)).await.unwrap();
+    assert!(held(&setup, &source));
+    let token = setup.fake.requests().into_iter().find(|entry| entry.path == "/token").unwrap();
+    assert!(token.query.contains("scope=repository%3Alibrary%2Fnginx%3Apull%2Cpush"), "{}", token.query);
+    assert_eq!(setup.fake.token_requests(), 1);
+    for size in [10, LARGE] {
+        setup.fake.revoke_tokens();
+        let source = Arc::new(Source { bytes: deterministic_bytes(size, 8), ..Source::default() });
+        push(&setup, &source, Some(size)).await.unwrap();
+        assert!(held(&setup, &source));
+    }
+    let setup = Arc::new(setup);
+    let theirs = Arc::clone(&setup);
+    let once = Mutex::new(Some(()));
+    let when_opened = move || {
+        if once.lock().unwrap().take().is_some() {
+            theirs.fake.revoke_tokens();
+        }
+    };
+    let bytes = deterministic_bytes(LARGE, 9);
+    let source = Arc::new(Source { bytes, when_opened: Some(Box::new(when_opened)), ..Source::default() });
+    push(&setup, &source, Some(LARGE)).await.unwrap();
+    assert!(held(&setup, &source));
+}
+
+#[tokio::test]
+async fn who_may_not_push_is_told_so() {
+    for auth in [bearer(|settings| settings.pull_only = true), Auth::Basic { username: "x".to_owned(), password: "y".to_owned() }]
+    {
+        let setup = setup_with(FakeUpstream::start(), with_credentials);
+        setup.fake.auth(auth);
+        for size in [10, LARGE] {
+            let source = Source::new(size);
+            let error = push(&setup, &source, Some(size)).await.unwrap_err();
+            assert!(matches!(&error, Error::Denied { reason } if reason.contains("library/nginx")), "{error}");
+            assert_no_secret(&error);
+        }
+    }
+    let setup = setup();
+    setup.fake.pushes(false);
+    let error = push(&setup, &Source::new(10), Some(10)).await.unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_location_that_leads_nowhere_is_an_error_of_the_upstream() {
+    let location = |value: &str| Fault::Header { name: "location", value: value.to_owned() };
+    for (fault, part) in [
+        (Fault::WithoutHeader("location"), "without a Location"),
+        (location(""), "no address"),
+        (location("http://"), "no address"),
+        (location("http://169.254.169.254/latest"), "may not be"),
+        (location("file:///etc/passwd"), "may not be"),
+    ] {
+        let setup = setup();
+        setup.fake.fault(UPLOADS, fault.clone());
+        let error = push(&setup, &Source::new(10), Some(10)).await.unwrap_err();
+        assert!(matches!(&error, Error::Upstream { reason, .. } if reason.contains(part)), "{fault:?}: {error}");
+        assert_eq!(methods(&setup), ["POST"]);
+    }
+}
+
+#[tokio::test]
+async fn a_location_elsewhere_gets_the_bytes_and_no_token() {
+    let setup = setup_with(FakeUpstream::start(), with_credentials);
+    setup.fake.auth(bearer(|_| {}));
+    let value = format!("{}/cdn/upload?signature=signed-secret", setup.fake.cdn_url());
+    setup.fake.fault(UPLOADS, Fault::Header { name: "location", value });
+    let error = push(&setup, &Source::new(10), Some(10)).await.unwrap_err();
+    assert_no_secret(&error);
+    let put = &setup.fake.cdn_requests()[0];
+    assert_eq!((put.method.as_str(), put.header("authorization")), ("PUT", None));
+    assert!(put.query.starts_with("signature=signed-secret&digest=sha256%3A"), "{}", put.query);
+}
+
+#[tokio::test]
+async fn an_upload_that_is_sent_elsewhere_by_a_redirect_goes_there() {
+    let setup = setup();
+    let source = Source::new(10);
+    setup.fake.fault_times(UPLOADS, 1, Fault::Redirect { location: "/v2/library/nginx/blobs/uploads/?once=more".to_owned() });
+    push(&setup, &source, Some(10)).await.unwrap();
+    assert!(held(&setup, &source));
+}
+
+#[tokio::test]
+async fn other_bytes_than_the_digests_are_refused_and_not_kept() {
+    for size in [10, LARGE] {
+        let setup = setup();
+        let source = Source::new(size);
+        let digest = Hasher::digest(Algorithm::Sha256, b"other");
+        let pushed = setup.upstream.push_blob(&name(), &digest, Some(size as u64), Arc::<Source>::clone(&source)).await;
+        assert!(matches!(pushed, Err(Error::DigestInvalid { .. })), "{pushed:?}");
+        assert!(!held(&setup, &source) && setup.fake.blob("library/nginx", &digest).is_none());
+        assert_eq!((setup.fake.sessions(), setup.fake.count("PATCH", "")), (0, usize::from(size == LARGE)));
+    }
+    // Changed on the way.
+    let setup = setup();
+    setup.fake.fault_times(SESSION, 1, Fault::Corrupt { at: 5 });
+    let source = Source::new(LARGE);
+    assert!(matches!(push(&setup, &source, Some(LARGE)).await, Err(Error::DigestInvalid { .. })));
+    assert!(!held(&setup, &source));
+}
+
+#[tokio::test]
+async fn a_source_that_breaks_is_not_the_registrys_fault() {
+    for size in [None, Some(LARGE)] {
+        let setup = setup();
+        let bytes = deterministic_bytes(LARGE, 7);
+        for breaks in [0, 2_000_000] {
+            let source = Arc::new(Source { bytes: bytes.clone(), breaks: Some(breaks), ..Source::default() });
+            let error = push(&setup, &source, size).await.unwrap_err();
+            assert!(matches!(error, Error::Internal { context: "reading", .. }), "{error}");
+            assert_eq!((source.opened().len(), setup.fake.sessions()), (1, 0));
+        }
+    }
+    let setup = setup();
+    let source = Source::new(MIB);
+    let short = push(&setup, &source, Some(LARGE)).await.unwrap_err();
+    assert!(matches!(short, Error::SizeInvalid { .. }), "{short}");
+    for told in [9, 11] {
+        let wrong = push(&setup, &Source::new(10), Some(told)).await.unwrap_err();
+        assert!(matches!(wrong, Error::SizeInvalid { .. }), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_takes_no_long_bodies_gets_chunks() {
+    for size in [Some(LARGE), None] {
+        let setup = setup();
+        setup.fake.body_limit(1_500_000);
+        setup.fake.smallest_chunk(500_000);
+        let source = Source::new(LARGE);
+        push(&setup, &source, size).await.unwrap();
+        assert!(held(&setup, &source));
+        let taken = asked(&setup).into_iter().filter(|(method, status)| method == "PATCH" && *status == 202).count();
+        assert_eq!(taken, LARGE.div_ceil(MIB));
+    }
+    let setup = setup();
+    setup.fake.body_limit(100_000);
+    let error = push(&setup, &Source::new(LARGE), Some(LARGE)).await.unwrap_err();
+    assert!(matches!(&error, Error::Upstream { reason, .. } if reason.contains("413")), "{error}");
+    assert_eq!(setup.fake.sessions(), 0);
+}
+
+#[tokio::test]
+async fn a_blob_is_mounted_where_the_registry_mounts_and_else_pushed_in_the_session_that_it_opened() {
+    let setup = setup_with(FakeUpstream::start(), with_credentials);
+    setup.fake.auth(bearer(|_| {}));
+    let from = RepositoryName::parse("team/base").unwrap();
+    let source = Source::new(10);
+    setup.fake.put_blob("team/base", source.bytes.clone());
+    assert!(setup.upstream.mount_blob(&name(), &source.digest(), Some(&from)).await.unwrap());
+    assert!(held(&setup, &source));
+    let token = setup.fake.requests().into_iter().find(|entry| entry.path == "/token").unwrap();
+    assert!(token.query.contains("nginx%3Apull%2Cpush&scope=repository%3Ateam%2Fbase%3Apull"), "{}", token.query);
+    // Without a `from`, wherever it is.
+    let other = RepositoryName::parse("team/app").unwrap();
+    assert!(setup.upstream.mount_blob(&other, &source.digest(), None).await.unwrap());
+
+    setup.fake.mounts(false);
+    for size in [20, LARGE] {
+        let source = Source::new(size);
+        setup.fake.put_blob("team/base", source.bytes.clone());
+        assert!(!setup.upstream.mount_blob(&name(), &source.digest(), Some(&from)).await.unwrap());
+        assert_eq!(setup.fake.sessions(), 1);
+        setup.fake.clear_requests();
+        push(&setup, &source, Some(size)).await.unwrap();
+        assert_eq!((setup.fake.count("POST", UPLOADS), setup.fake.sessions()), (0, 0));
+        assert!(held(&setup, &source));
+    }
+    // The session may have ended since.
+    let source = Source::new(30);
+    assert!(!setup.upstream.mount_blob(&name(), &source.digest(), Some(&from)).await.unwrap());
+    setup.fake.forget_sessions();
+    push(&setup, &source, Some(30)).await.unwrap();
+    assert!(held(&setup, &source));
+}
+
+#[tokio::test]
+async fn a_mount_that_is_refused_is_a_blob_to_push_and_one_that_fails_is_an_error() {
+    let setup = setup();
+    let digest = Source::new(1).digest();
+    for status in [404, 405] {
+        setup.fake.fault_times(UPLOADS, 1, Fault::Status(status));
+        let mounted = setup.upstream.mount_blob(&name(), &digest, None).await;
+        assert!(status == 405 || mounted.is_ok_and(|mounted| !mounted));
+    }
+    setup.fake.fault_times(UPLOADS, 1, Fault::Status(500));
+    assert!(matches!(setup.upstream.mount_blob(&name(), &digest, None).await, Err(Error::Upstream { .. })));
+}
