@@ -224,10 +224,12 @@ impl Upload<'_> {
 
     /// The session, where the registry's copy ends; a new one if there is none.
     async fn session(&mut self) -> Result<Session, Failure> {
-        if let Some(session) = &mut self.session
-            && !self.is_synced
-        {
-            self.remote.find_offset(self.name, session).await?;
+        if let Some(session) = self.session.as_mut().filter(|_| !self.is_synced) {
+            match self.remote.find_offset(self.name, session).await {
+                // Some lose a session by whatever broke off: no other attempt, only a longer way.
+                Err(Failure::Lost(_)) => self.session = None,
+                found => found?,
+            }
         }
         let session = match self.session.clone() {
             Some(session) => session,

@@ -55,8 +55,12 @@ fn upstream(port: u16) -> Upstream {
 
 async fn pulled(upstream: &Upstream, name: &RepositoryName, digest: &Digest) -> Vec<u8> {
     let Content::Source(source) = upstream.blob(name, digest).await.unwrap().content else { unreachable!("a source") };
-    let chunks = source.open(0, None).await.unwrap();
-    chunks.try_fold(Vec::new(), |whole, chunk| async move { Ok([whole, chunk.to_vec()].concat()) }).await.unwrap()
+    let mut chunks = source.open(0, None).await.unwrap();
+    let mut whole = Vec::new();
+    while let Some(chunk) = chunks.try_next().await.unwrap() {
+        whole.extend_from_slice(&chunk);
+    }
+    whole
 }
 
 #[tokio::test]
@@ -158,5 +162,6 @@ async fn a_push_survives_a_connection_that_breaks() {
     let (source, digest) = source(LARGE, 3);
     upstream.push_blob(&name("team/app"), &digest, Some(LARGE as u64), Arc::<Source>::clone(&source)).await.unwrap();
     assert_eq!(pulled(&upstream, &name("team/app"), &digest).await, source.bytes);
-    assert!(source.opened.lock().unwrap().len() > 1);
+    // It cannot go on with a session that broke off, for the address of one holds the offset: each time it is begun anew.
+    assert_eq!(*source.opened.lock().unwrap(), [0, 0, 0, 0]);
 }
