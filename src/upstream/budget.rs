@@ -289,5 +289,6 @@ impl Bucket {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 #[path = "budget/tests.rs"]
 mod tests;

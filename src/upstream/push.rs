@@ -57,8 +57,7 @@ impl Remote {
                 Ok(false)
             }
             // Not there, or not in the manner of the specification: it is to be pushed, and that says what is wrong.
-            Err(Failure::Lost(_)) => Ok(false),
-            Err(Failure::Final(Error::Unsupported { .. } | Error::Denied { .. })) => Ok(false),
+            Err(Failure::Lost(_) | Failure::Final(Error::Unsupported { .. } | Error::Denied { .. })) => Ok(false),
             Err(failure) => Err(failure.into_error()),
         }
     }
@@ -159,9 +158,10 @@ impl Upload<'_> {
     async fn send_stream(&mut self, source: &dyn RangeSource) -> Result<(), Error> {
         let mut complete = false;
         loop {
-            let step = match complete {
-                true => self.close(Payload::Empty).await.map(|()| None).map_err(Stop::Registry),
-                false => self.step(source).await.map(Some),
+            let step = if complete {
+                self.close(Payload::Empty).await.map(|()| None).map_err(Stop::Registry)
+            } else {
+                self.step(source).await.map(Some)
             };
             let failure = match step {
                 Ok(None) => return Ok(()),

@@ -191,7 +191,7 @@ async fn an_upstream_that_limits_us_is_left_alone_by_all_and_longest_by_backgrou
     assert_eq!(setup.fake.requests().len(), 1);
     // Out of quota for manifests is not out of blobs.
     setup.upstream.blob(&name(), &digest).await.unwrap();
-    setup.clock.advance(Duration::from_secs(60));
+    setup.clock.advance(Duration::from_mins(1));
     background.resolve(&name(), &tag("latest")).await.unwrap();
 }
 
