@@ -122,10 +122,10 @@ const SHORT: Duration = Duration::from_millis(300);
 /// Appends a body to a new upload.
 async fn append(fake: &FakeUpstream, body: Body, patience: Duration) -> Result<Response, Error> {
     let client = client(&fake.url());
-    let begin = url(&format!("{}/v2/a/blobs/uploads/", fake.url()));
-    let begun = client.send(Method::POST, &begin, HeaderMap::new(), Body::Empty, SHORT, SHORT).await.unwrap();
+    let uploads = url(&format!("{}/v2/a/blobs/uploads/", fake.url()));
+    let begun = client.send(Method::POST, &uploads, HeaderMap::new(), Body::Empty, SHORT, SHORT).await.unwrap();
     assert_eq!(begun.status, 202);
-    let location = begin.join(begun.header("location").unwrap()).unwrap();
+    let location = uploads.join(begun.header("location").unwrap()).unwrap();
     client.send(Method::PATCH, &location, HeaderMap::new(), body, SHORT, patience).await
 }
 
