@@ -8,6 +8,7 @@ mod listing;
 mod manifest;
 mod push;
 mod put;
+mod target;
 mod token;
 
 use std::sync::Arc;

@@ -1,38 +1,36 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use oci::{Algorithm, ByteStream, Digest, Error, Hasher, Push, RangeSource, RepositoryName};
-use testing::{Auth, FakeUpstream, Fault, TokenAuth, deterministic_bytes};
+use oci::{Algorithm, ByteStream, Digest, Error, Hasher, Push, RangeSource};
+use testing::{FakeUpstream, Fault, deterministic_bytes};
 
-use crate::{Setup, assert_no_secret, credentials, finish, name, setup, setup_with, with_credentials, with_short_idle};
+use crate::{Setup, finish, name, setup, setup_with, with_short_idle};
 
 const MIB: usize = 1 << 20;
-const LARGE: usize = 3 * MIB;
-const UPLOADS: &str = "/blobs/uploads/";
+pub(crate) const LARGE: usize = 3 * MIB;
+pub(crate) const UPLOADS: &str = "/blobs/uploads/";
 /// Requests to an open session, but not the one that opens it.
 const SESSION: &str = "/blobs/uploads/upload-";
 
 /// Bytes in memory, and where they were opened.
 #[derive(Default)]
-struct Source {
-    bytes: Bytes,
-    opened: Mutex<Vec<u64>>,
+pub(crate) struct Source {
+    pub(crate) bytes: Bytes,
+    pub(crate) opened: Mutex<Vec<u64>>,
     /// Where it breaks off.
-    breaks: Option<usize>,
-    when_opened: Option<Box<dyn Fn() + Send + Sync>>,
-    given: AtomicUsize,
+    pub(crate) breaks: Option<usize>,
+    pub(crate) when_opened: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Source {
-    fn new(size: usize) -> Arc<Self> {
+    pub(crate) fn new(size: usize) -> Arc<Self> {
         Arc::new(Self { bytes: deterministic_bytes(size, 7), ..Self::default() })
     }
 
-    fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         Hasher::digest(Algorithm::Sha256, &self.bytes)
     }
 
@@ -52,21 +50,20 @@ impl RangeSource for Source {
         let end = end.map_or(self.bytes.len(), |end| usize::try_from(end).unwrap());
         let broken = self.breaks.filter(|at| (start..end).contains(at));
         let bytes = self.bytes.slice(start..broken.unwrap_or(end));
-        self.given.fetch_add(bytes.len(), Ordering::Relaxed);
         let pieces: Vec<Result<Bytes, Error>> = bytes.chunks(100_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
         let failure = broken.map(|at| Err(Error::Internal { context: "reading", source: format!("broken at {at}").into() }));
         Ok(stream::iter(pieces.into_iter().chain(failure)).boxed())
     }
 }
 
-async fn push(setup: &Setup, source: &Arc<Source>, size: Option<usize>) -> Result<(), Error> {
+pub(crate) async fn push(setup: &Setup, source: &Arc<Source>, size: Option<usize>) -> Result<(), Error> {
     let size = size.map(|size| size as u64);
     let source = Arc::<Source>::clone(source);
     let digest = source.digest();
     finish(&setup.clock, setup.upstream.push_blob(&name(), &digest, size, source)).await
 }
 
-fn held(setup: &Setup, source: &Source) -> bool {
+pub(crate) fn held(setup: &Setup, source: &Source) -> bool {
     setup.fake.blob("library/nginx", &source.digest()) == Some(source.bytes.clone())
 }
 
@@ -75,14 +72,8 @@ fn asked(setup: &Setup) -> Vec<(String, u16)> {
     setup.fake.requests().into_iter().map(|entry| (entry.method, entry.status)).collect()
 }
 
-fn methods(setup: &Setup) -> Vec<String> {
+pub(crate) fn methods(setup: &Setup) -> Vec<String> {
     asked(setup).into_iter().map(|(method, _)| method).collect()
-}
-
-fn bearer(change: impl FnOnce(&mut TokenAuth)) -> Auth {
-    let mut settings = TokenAuth { credentials: Some(credentials()), ..TokenAuth::default() };
-    change(&mut settings);
-    Auth::Bearer(settings)
 }
 
 #[tokio::test]
@@ -229,6 +220,35 @@ async fn an_answer_that_is_lost_is_not_a_push_that_is_lost() {
 }
 
 #[tokio::test]
+async fn what_an_answer_says_of_the_bytes_is_believed_if_it_can_be() {
+    for (range, expected) in [("0-0", 3), ("nonsense", 3), ("0-99999999", 3), ("0-999999", 4)] {
+        let setup = setup();
+        setup.fake.fault_times(SESSION, 1, Fault::Header { name: "range", value: range.to_owned() });
+        let source = Source::new(LARGE);
+        push(&setup, &source, Some(LARGE)).await.unwrap();
+        assert!(held(&setup, &source));
+        assert_eq!((methods(&setup).len(), source.opened()), (expected, vec![0]), "{range}");
+    }
+    // Never further than that: it is given up.
+    let setup = setup();
+    setup.fake.fault(SESSION, Fault::Header { name: "range", value: "0-999999".to_owned() });
+    let error = push(&setup, &Source::new(LARGE), Some(LARGE)).await.unwrap_err();
+    assert!(matches!(error, Error::Upstream { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_takes_no_long_bodies_and_does_not_say_so_gets_chunks_in_the_end() {
+    let setup = setup();
+    setup.fake.sessions_survive(false);
+    // Every stream breaks off before a chunk's end, until it is shorter.
+    let size = 20 * MIB;
+    setup.fake.fault(SESSION, Fault::Cut { after: 17 << 20 });
+    let source = Source::new(size);
+    push(&setup, &source, Some(size)).await.unwrap();
+    assert!(held(&setup, &source));
+}
+
+#[tokio::test]
 async fn a_push_that_brings_nothing_is_given_up_after_five_attempts() {
     for size in [10, LARGE] {
         let setup = setup();
@@ -272,95 +292,6 @@ async fn a_registry_that_asks_for_a_moment_gets_it_and_one_that_asks_for_more_is
     let error = push(&setup, &source, Some(LARGE)).await.unwrap_err();
     assert!(matches!(error, Error::TooManyRequests { retry_after: Some(3600), .. }), "{error}");
     assert_eq!(methods(&setup), ["POST", "PATCH"]);
-}
-
-#[tokio::test]
-async fn a_token_is_asked_for_that_may_push_and_again_when_it_ends_in_the_middle() {
-    let setup = setup_with(FakeUpstream::start_on_thread(), with_credentials);
-    setup.fake.auth(bearer(|_| {}));
-    let source = Source::new(LARGE);
-    push(&setup, &source, Some(LARGE)).await.unwrap();
-    assert!(held(&setup, &source));
-    let token = setup.fake.requests().into_iter().find(|entry| entry.path == "/token").unwrap();
-    assert!(token.query.contains("scope=repository%3Alibrary%2Fnginx%3Apull%2Cpush"), "{}", token.query);
-    assert_eq!(setup.fake.token_requests(), 1);
-    for size in [10, LARGE] {
-        setup.fake.revoke_tokens();
-        let source = Arc::new(Source { bytes: deterministic_bytes(size, 8), ..Source::default() });
-        push(&setup, &source, Some(size)).await.unwrap();
-        assert!(held(&setup, &source));
-    }
-    let setup = Arc::new(setup);
-    let theirs = Arc::clone(&setup);
-    let once = Mutex::new(Some(()));
-    let when_opened = move || {
-        if once.lock().unwrap().take().is_some() {
-            theirs.fake.revoke_tokens();
-        }
-    };
-    let bytes = deterministic_bytes(LARGE, 9);
-    let source = Arc::new(Source { bytes, when_opened: Some(Box::new(when_opened)), ..Source::default() });
-    push(&setup, &source, Some(LARGE)).await.unwrap();
-    assert!(held(&setup, &source));
-}
-
-#[tokio::test]
-async fn who_may_not_push_is_told_so() {
-    for auth in [bearer(|settings| settings.pull_only = true), Auth::Basic { username: "x".to_owned(), password: "y".to_owned() }]
-    {
-        let setup = setup_with(FakeUpstream::start(), with_credentials);
-        setup.fake.auth(auth);
-        for size in [10, LARGE] {
-            let source = Source::new(size);
-            let error = push(&setup, &source, Some(size)).await.unwrap_err();
-            assert!(matches!(&error, Error::Denied { reason } if reason.contains("library/nginx")), "{error}");
-            assert_no_secret(&error);
-        }
-    }
-    let setup = setup();
-    setup.fake.pushes(false);
-    let error = push(&setup, &Source::new(10), Some(10)).await.unwrap_err();
-    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
-}
-
-#[tokio::test]
-async fn a_location_that_leads_nowhere_is_an_error_of_the_upstream() {
-    let location = |value: &str| Fault::Header { name: "location", value: value.to_owned() };
-    for (fault, part) in [
-        (Fault::WithoutHeader("location"), "without a Location"),
-        (location(""), "no address"),
-        (location("http://"), "no address"),
-        (location("http://169.254.169.254/latest"), "may not be"),
-        (location("file:///etc/passwd"), "may not be"),
-    ] {
-        let setup = setup();
-        setup.fake.fault(UPLOADS, fault.clone());
-        let error = push(&setup, &Source::new(10), Some(10)).await.unwrap_err();
-        assert!(matches!(&error, Error::Upstream { reason, .. } if reason.contains(part)), "{fault:?}: {error}");
-        assert_eq!(methods(&setup), ["POST"]);
-    }
-}
-
-#[tokio::test]
-async fn a_location_elsewhere_gets_the_bytes_and_no_token() {
-    let setup = setup_with(FakeUpstream::start(), with_credentials);
-    setup.fake.auth(bearer(|_| {}));
-    let value = format!("{}/cdn/upload?signature=signed-secret", setup.fake.cdn_url());
-    setup.fake.fault(UPLOADS, Fault::Header { name: "location", value });
-    let error = push(&setup, &Source::new(10), Some(10)).await.unwrap_err();
-    assert_no_secret(&error);
-    let put = &setup.fake.cdn_requests()[0];
-    assert_eq!((put.method.as_str(), put.header("authorization")), ("PUT", None));
-    assert!(put.query.starts_with("signature=signed-secret&digest=sha256%3A"), "{}", put.query);
-}
-
-#[tokio::test]
-async fn an_upload_that_is_sent_elsewhere_by_a_redirect_goes_there() {
-    let setup = setup();
-    let source = Source::new(10);
-    setup.fake.fault_times(UPLOADS, 1, Fault::Redirect { location: "/v2/library/nginx/blobs/uploads/?once=more".to_owned() });
-    push(&setup, &source, Some(10)).await.unwrap();
-    assert!(held(&setup, &source));
 }
 
 #[tokio::test]
@@ -421,51 +352,4 @@ async fn a_registry_that_takes_no_long_bodies_gets_chunks() {
     let error = push(&setup, &Source::new(LARGE), Some(LARGE)).await.unwrap_err();
     assert!(matches!(&error, Error::Upstream { reason, .. } if reason.contains("413")), "{error}");
     assert_eq!(setup.fake.sessions(), 0);
-}
-
-#[tokio::test]
-async fn a_blob_is_mounted_where_the_registry_mounts_and_else_pushed_in_the_session_that_it_opened() {
-    let setup = setup_with(FakeUpstream::start(), with_credentials);
-    setup.fake.auth(bearer(|_| {}));
-    let from = RepositoryName::parse("team/base").unwrap();
-    let source = Source::new(10);
-    setup.fake.put_blob("team/base", source.bytes.clone());
-    assert!(setup.upstream.mount_blob(&name(), &source.digest(), Some(&from)).await.unwrap());
-    assert!(held(&setup, &source));
-    let token = setup.fake.requests().into_iter().find(|entry| entry.path == "/token").unwrap();
-    assert!(token.query.contains("nginx%3Apull%2Cpush&scope=repository%3Ateam%2Fbase%3Apull"), "{}", token.query);
-    // Without a `from`, wherever it is.
-    let other = RepositoryName::parse("team/app").unwrap();
-    assert!(setup.upstream.mount_blob(&other, &source.digest(), None).await.unwrap());
-
-    setup.fake.mounts(false);
-    for size in [20, LARGE] {
-        let source = Source::new(size);
-        setup.fake.put_blob("team/base", source.bytes.clone());
-        assert!(!setup.upstream.mount_blob(&name(), &source.digest(), Some(&from)).await.unwrap());
-        assert_eq!(setup.fake.sessions(), 1);
-        setup.fake.clear_requests();
-        push(&setup, &source, Some(size)).await.unwrap();
-        assert_eq!((setup.fake.count("POST", UPLOADS), setup.fake.sessions()), (0, 0));
-        assert!(held(&setup, &source));
-    }
-    // The session may have ended since.
-    let source = Source::new(30);
-    assert!(!setup.upstream.mount_blob(&name(), &source.digest(), Some(&from)).await.unwrap());
-    setup.fake.forget_sessions();
-    push(&setup, &source, Some(30)).await.unwrap();
-    assert!(held(&setup, &source));
-}
-
-#[tokio::test]
-async fn a_mount_that_is_refused_is_a_blob_to_push_and_one_that_fails_is_an_error() {
-    let setup = setup();
-    let digest = Source::new(1).digest();
-    for status in [404, 405] {
-        setup.fake.fault_times(UPLOADS, 1, Fault::Status(status));
-        let mounted = setup.upstream.mount_blob(&name(), &digest, None).await;
-        assert!(status == 405 || mounted.is_ok_and(|mounted| !mounted));
-    }
-    setup.fake.fault_times(UPLOADS, 1, Fault::Status(500));
-    assert!(matches!(setup.upstream.mount_blob(&name(), &digest, None).await, Err(Error::Upstream { .. })));
 }
