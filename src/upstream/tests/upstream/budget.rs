@@ -139,6 +139,24 @@ async fn an_upstream_without_a_quota_is_looked_at_once() {
 }
 
 #[tokio::test]
+async fn a_quota_is_known_until_a_manifest_comes_without_one() {
+    let (setup, tags) = limited(10, 2);
+    let background = setup.upstream.in_background();
+    for _ in 0..5 {
+        setup.upstream.manifest(&name(), &tags[0]).await.unwrap();
+    }
+    setup.upstream.tags(&name(), &Page::default()).await.unwrap();
+    setup.fake.fault_times("/manifests/", 1, Fault::WithoutHeader("ratelimit-limit"));
+    setup.upstream.resolve(&name(), &tags[0]).await.unwrap();
+    retry_after(background.manifest(&name(), &tags[1]).await);
+    setup.fake.fault_times("/manifests/", 1, Fault::WithoutHeader("ratelimit-limit"));
+    setup.upstream.manifest(&name(), &tags[0]).await.unwrap();
+    assert_eq!(setup.upstream.quota(), None);
+    assert!(!setup.metrics.encode().contains("upstream_quota_remaining{"));
+    background.manifest(&name(), &tags[1]).await.unwrap();
+}
+
+#[tokio::test]
 async fn all_at_once_take_no_more_than_what_is_above_the_reserve() {
     let (setup, tags) = limited(20, 40);
     let background = setup.upstream.in_background();
