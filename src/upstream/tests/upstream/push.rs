@@ -353,3 +353,33 @@ async fn a_registry_that_takes_no_long_bodies_gets_chunks() {
     assert!(matches!(&error, Error::Upstream { reason, .. } if reason.contains("413")), "{error}");
     assert_eq!(setup.fake.sessions(), 0);
 }
+
+#[tokio::test]
+async fn whatever_breaks_a_blob_arrives_whole() {
+    for seed in 0..60 {
+        // A few random numbers that are the same in every run.
+        let numbers: Vec<usize> = deterministic_bytes(64, 1000 + seed)
+            .chunks(4)
+            .map(|chunk| chunk.iter().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+            .collect();
+        let size = if seed % 3 == 0 { numbers[0] % 1000 } else { MIB + numbers[0] % MIB };
+        let told = (seed % 2 == 0).then_some(size);
+        let setup = setup();
+        setup.fake.sessions_survive(numbers[1].is_multiple_of(2));
+        for pair in numbers[2..2 + numbers[1] % 6].chunks(2) {
+            let [kind, at] = [pair[0], pair.last().copied().unwrap_or_default()];
+            let path = if at.is_multiple_of(3) { UPLOADS } else { SESSION };
+            let fault = match kind % 6 {
+                0 | 1 => Fault::Cut { after: (at % (size + 1)) as u64 },
+                2 => Fault::LoseAnswer,
+                3 => Fault::Drop,
+                4 => Fault::Status(502),
+                _ => Fault::TooManyRequests { retry_after: Some("2".to_owned()) },
+            };
+            setup.fake.fault_times(path, 1, fault);
+        }
+        let source = Source::new(size);
+        push(&setup, &source, told).await.unwrap();
+        assert!(held(&setup, &source), "seed {seed}: {size} bytes, told {told:?}");
+    }
+}
