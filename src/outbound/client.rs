@@ -122,8 +122,9 @@ impl Client {
 
     /// Sends a request that changes something and waits for the head of the response, whatever its status.
     ///
-    /// Silence is counted from the last piece of the body that the connection took, and may last for `silence`: whoever has taken
-    /// everything can need longer to keep it than to say something else. The time of the whole has no limit.
+    /// Silence is counted from the last piece of the body that the connection took, and may last for `silence`; once it has taken
+    /// all of them, for `patience`: the last ones are still on their way, and whoever has them may need time to keep them. The time
+    /// of the whole has no limit.
     pub async fn send(
         &self,
         method: Method,
@@ -131,6 +132,7 @@ impl Client {
         mut headers: HeaderMap,
         body: Body,
         silence: Duration,
+        patience: Duration,
     ) -> Result<Response, Error> {
         let url = without_userinfo(url);
         if let Some(length) = body.length() {
@@ -150,7 +152,7 @@ impl Client {
                     };
                 }
                 changed = progress.changed(), if !complete => complete = changed.is_err(),
-                () = time::sleep(silence) => return Err(Error::new(ErrorKind::Idle, &url, "")),
+                () = time::sleep(if complete { patience } else { silence }) => return Err(Error::new(ErrorKind::Idle, &url, "")),
             }
         }
     }

@@ -151,7 +151,8 @@ impl Budget {
         if reply.crossed {
             return;
         }
-        let is_manifest = matches!(cost, Cost::Manifest | Cost::Look) && response.status == StatusCode::OK;
+        // Only what counts has to say so: some leave it out of answers to a look, and no listing has it.
+        let is_manifest = cost == Cost::Manifest && response.status == StatusCode::OK;
         match Quota::read(&response.headers) {
             Some(quota) => self.learn(quota, clock.monotonic()),
             None if is_manifest => {
@@ -289,5 +290,6 @@ impl Bucket {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 #[path = "budget/tests.rs"]
 mod tests;

@@ -173,15 +173,18 @@ struct Body {
 #[derive(Deserialize)]
 struct Entry {
     code: String,
+    message: Option<String>,
     detail: Option<Value>,
 }
 
 impl Entry {
-    /// The content that an error is about; registries say it as the detail or as a field of it.
+    /// The content that an error is about. Registries say it as the detail, as a field of it, or somewhere in the message.
     fn digest(&self) -> Option<Digest> {
-        let detail = self.detail.as_ref()?;
-        let fields = [Some(detail), detail.get("digest"), detail.get("Digest")];
-        fields.into_iter().flatten().find_map(|field| Digest::parse(field.as_str()?).ok())
+        let detail = self.detail.as_ref();
+        let fields = detail.into_iter().flat_map(|detail| [Some(detail), detail.get("digest"), detail.get("Digest")]).flatten();
+        let words =
+            self.message.iter().flat_map(|text| text.split(|letter: char| letter.is_whitespace() || "\"',;()".contains(letter)));
+        fields.filter_map(Value::as_str).chain(words).find_map(|text| Digest::parse(text).ok())
     }
 }
 
@@ -198,7 +201,26 @@ async fn entry(response: Response) -> Option<Entry> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn the_content_that_an_error_is_about_is_found_wherever_it_is_said() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        for (message, detail) in [
+            (None, json!(digest)),
+            (Some("blob unknown"), json!({ "digest": digest })),
+            (Some("blob unknown"), json!({ "Digest": digest, "other": 1 })),
+            (Some(format!("unknown to registry: {digest}").as_str()), Value::Null),
+            (Some(format!("blob \"{digest}\" is unknown").as_str()), json!([])),
+        ] {
+            let entry: Entry = serde_json::from_value(json!({ "code": "X", "message": message, "detail": detail })).unwrap();
+            assert_eq!(entry.digest().unwrap().to_string(), digest, "{message:?} {detail}");
+        }
+        let entry: Entry = serde_json::from_value(json!({ "code": "X", "message": "sha256:abc", "detail": 7 })).unwrap();
+        assert_eq!(entry.digest(), None);
+    }
 
     #[test]
     fn retry_after_is_read_as_seconds_and_as_a_date() {

@@ -57,8 +57,7 @@ impl Remote {
                 Ok(false)
             }
             // Not there, or not in the manner of the specification: it is to be pushed, and that says what is wrong.
-            Err(Failure::Lost(_)) => Ok(false),
-            Err(Failure::Final(Error::Unsupported { .. } | Error::Denied { .. })) => Ok(false),
+            Err(Failure::Lost(_) | Failure::Final(Error::Unsupported { .. } | Error::Denied { .. })) => Ok(false),
             Err(failure) => Err(failure.into_error()),
         }
     }
@@ -159,9 +158,10 @@ impl Upload<'_> {
     async fn send_stream(&mut self, source: &dyn RangeSource) -> Result<(), Error> {
         let mut complete = false;
         loop {
-            let step = match complete {
-                true => self.close(Payload::Empty).await.map(|()| None).map_err(Stop::Registry),
-                false => self.step(source).await.map(Some),
+            let step = if complete {
+                self.close(Payload::Empty).await.map(|()| None).map_err(Stop::Registry)
+            } else {
+                self.step(source).await.map(Some)
             };
             let failure = match step {
                 Ok(None) => return Ok(()),
@@ -215,19 +215,26 @@ impl Upload<'_> {
         {
             return Err(Stop::Source(short(self.digest, sent, size)));
         }
-        let received = appended?;
-        session.offset = received.filter(|received| (start..=sent).contains(received)).unwrap_or(sent);
-        let is_end = self.size.map_or(account.ended(), |size| session.offset == size) && session.offset == sent;
+        // Taken is what an answer of success means. Not all say in it how far they are, and some say `0-0` whatever they have; but
+        // one that says it has a part is asked once more.
+        if let Some(received) = appended?.filter(|received| (start.max(1) + 1..sent).contains(received)) {
+            let text = format!("it took only {} of {} bytes", received - start, sent - start);
+            return Err(Stop::Registry(Failure::Passing(self.remote.failed(text))));
+        }
+        session.offset = sent;
+        let is_end = self.size.map_or(account.ended(), |size| sent == size);
         self.keep(session);
         Ok(if is_end { Step::Complete } else { Step::More })
     }
 
     /// The session, where the registry's copy ends; a new one if there is none.
     async fn session(&mut self) -> Result<Session, Failure> {
-        if let Some(session) = &mut self.session
-            && !self.is_synced
-        {
-            self.remote.find_offset(self.name, session).await?;
+        if let Some(session) = self.session.as_mut().filter(|_| !self.is_synced) {
+            match self.remote.find_offset(self.name, session).await {
+                // Some lose a session by whatever broke off: no other attempt, only a longer way.
+                Err(Failure::Lost(_)) => self.session = None,
+                found => found?,
+            }
         }
         let session = match self.session.clone() {
             Some(session) => session,
@@ -273,6 +280,8 @@ impl Upload<'_> {
         };
         match self.attempts.next(&error) {
             Some(wait) => {
+                // Perhaps something on the way takes no long bodies and does not say so.
+                self.chunk = self.chunk.or(self.attempts.are_many().then_some(CHUNK));
                 let (upstream, at) = (self.remote.host(), self.reached);
                 tracing::info!(upstream, repository = %self.name, digest = %self.digest, at, error = %chain(&error), "a push broke off and is taken up again");
                 self.remote.clock().sleep(wait).await;
@@ -312,6 +321,11 @@ impl From<Failure> for Stop {
 pub(crate) struct Attempts(u32);
 
 impl Attempts {
+    /// Is it time to try another way?
+    fn are_many(&self) -> bool {
+        self.0 > ATTEMPTS / 2
+    }
+
     /// How long to wait before the next one; `None` if there have been enough, or the registry wants too long a wait.
     pub(crate) fn next(&mut self, error: &Error) -> Option<Duration> {
         let backoff = BACKOFF * 2_u32.pow(self.0);

@@ -52,7 +52,7 @@ mod tests {
 
     fn read(entries: &[(&'static str, &str)]) -> Option<Quota> {
         let entries = entries.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()));
-        Quota::read(&HeaderMap::from_iter(entries))
+        Quota::read(&entries.collect())
     }
 
     fn quota(limit: u64, remaining: u64, seconds: u64) -> Quota {

@@ -71,12 +71,14 @@ pub(crate) struct Wire {
     client: Client,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
-    /// The longest silence until a change is answered.
+    /// The longest silence.
     silence: Duration,
 }
 
+/// So many times the longest silence may pass until what was sent has arrived and is answered.
+const PATIENCE: u32 = 4;
 /// Whoever has taken a large blob may have to read it once more, or to move it within a bucket, before it says 201.
-const PATIENCE: Duration = Duration::from_mins(5);
+const KEEPING: Duration = Duration::from_mins(5);
 
 impl Wire {
     /// The way by `client`, whose silence is limited to `idle`.
@@ -122,15 +124,16 @@ impl Wire {
     async fn exchange(&self, method: Method, url: &Url, headers: HeaderMap, payload: Payload) -> Result<Response, Refusal> {
         let began = self.clock.monotonic();
         let label = method.label();
-        let changed = match method {
+        let patience = self.silence * PATIENCE;
+        let change = match method {
             Method::Get | Method::Head => None,
-            Method::Post => Some((http::Method::POST, self.silence)),
-            Method::Patch => Some((http::Method::PATCH, self.silence)),
-            Method::Put => Some((http::Method::PUT, self.silence.max(PATIENCE))),
-            Method::Delete => Some((http::Method::DELETE, self.silence)),
+            Method::Post => Some((http::Method::POST, patience)),
+            Method::Patch => Some((http::Method::PATCH, patience)),
+            Method::Put => Some((http::Method::PUT, patience.max(KEEPING))),
+            Method::Delete => Some((http::Method::DELETE, patience)),
         };
-        let result = match changed {
-            Some((method, silence)) => self.client.send(method, url, headers, payload.into_body(), silence).await,
+        let result = match change {
+            Some((method, patience)) => self.client.send(method, url, headers, payload.into_body(), self.silence, patience).await,
             None if method == Method::Head => self.client.head(url, headers).await,
             None => self.client.get(url, headers).await,
         };

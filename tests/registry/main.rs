@@ -12,3 +12,4 @@ mod pull;
 mod restart;
 mod stale;
 mod uploads;
+mod upstream;

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::header::{ACCEPT, AUTHORIZATION};
-use http::{HeaderMap, HeaderValue};
-use roadstead_outbound::{Client, Config, ErrorKind, SetupError};
+use http::{HeaderMap, HeaderValue, Method};
+use roadstead_outbound::{Body, Client, Config, Error, ErrorKind, Response, SetupError};
 use testing::{FakeUpstream, Fault};
 use url::Url;
 
@@ -114,4 +115,63 @@ async fn a_client_without_its_certificates_is_not_made() {
     let mut config = Config::new(&url("https://registry.example"));
     config.ca.push("/absent/ca.pem".into());
     assert!(matches!(Client::new(&config), Err(SetupError::Certificates(_))));
+}
+
+const SHORT: Duration = Duration::from_millis(300);
+
+/// Appends a body to a new upload.
+async fn append(fake: &FakeUpstream, body: Body, patience: Duration) -> Result<Response, Error> {
+    let client = client(&fake.url());
+    let uploads = url(&format!("{}/v2/a/blobs/uploads/", fake.url()));
+    let begun = client.send(Method::POST, &uploads, HeaderMap::new(), Body::Empty, SHORT, SHORT).await.unwrap();
+    assert_eq!(begun.status, 202);
+    let location = uploads.join(begun.header("location").unwrap()).unwrap();
+    client.send(Method::PATCH, &location, HeaderMap::new(), body, SHORT, patience).await
+}
+
+fn pieces(count: usize, pause: Duration) -> Body {
+    let piece = Bytes::from(vec![7; 50_000]);
+    Body::Stream(Box::pin(stream::iter(0..count).then(move |_| {
+        let piece = piece.clone();
+        async move {
+            tokio::time::sleep(pause).await;
+            Ok(piece)
+        }
+    })))
+}
+
+#[tokio::test]
+async fn a_body_is_sent_with_its_length_if_it_has_one() {
+    let fake = FakeUpstream::start();
+    let known = append(&fake, Body::Bytes(Bytes::from(vec![7; 200_000])), SHORT).await.unwrap();
+    assert_eq!(known.header("range"), Some("0-199999"));
+    let unknown = append(&fake, pieces(4, Duration::ZERO), SHORT).await.unwrap();
+    assert_eq!(unknown.header("range"), Some("0-199999"));
+    let lengths: Vec<Option<String>> =
+        fake.requests().iter().map(|entry| entry.header("content-length").map(str::to_owned)).collect();
+    let zero = Some("0".to_owned());
+    assert_eq!(lengths, [zero.clone(), Some("200000".to_owned()), zero, None]);
+}
+
+#[tokio::test]
+async fn only_silence_is_limited_while_a_body_is_sent() {
+    let fake = FakeUpstream::start();
+    // Longer in all than the limit, and never silent for as long.
+    append(&fake, pieces(10, SHORT / 3), SHORT).await.unwrap();
+    fake.fault("/uploads/upload-", Fault::Delay(SHORT * 2));
+    let late = append(&fake, pieces(1, Duration::ZERO), SHORT).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Idle);
+    append(&fake, pieces(1, Duration::ZERO), SHORT * 10).await.unwrap();
+    fake.clear_faults();
+    fake.fault("/uploads/upload-", Fault::Stall { after: 100 });
+    let stalled = append(&fake, pieces(1000, Duration::ZERO), SHORT * 10).await.unwrap_err();
+    assert_eq!(stalled.kind(), ErrorKind::Idle);
+}
+
+#[tokio::test]
+async fn a_body_that_fails_fails_its_request() {
+    let fake = FakeUpstream::start();
+    let broken = stream::iter([Ok(Bytes::from_static(b"begun")), Err("the source broke".into())]);
+    let error = append(&fake, Body::Stream(Box::pin(broken)), SHORT).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
 }

@@ -37,8 +37,8 @@ fn begin(state: &mut State, parts: &Parts, name: &str, arrived: &Arrived) -> Ans
     let from = parameter(query, "from");
     if let Some(digest) = mount.filter(|_| state.settings.mounts) {
         let may = from.as_deref().is_none_or(|from| auth::may(state, &parts.headers, from, Action::Pull));
-        let sources = state.repositories.iter().filter(|(source, _)| from.as_ref().is_none_or(|from| from == *source));
-        let bytes = sources.filter_map(|(_, repository)| repository.blobs.get(&digest).cloned()).next();
+        let mut sources = state.repositories.iter().filter(|(source, _)| from.as_ref().is_none_or(|from| from == *source));
+        let bytes = sources.find_map(|(_, repository)| repository.blobs.get(&digest).cloned());
         if let Some(bytes) = bytes.filter(|_| may) {
             return hold(state, name, digest, bytes);
         }

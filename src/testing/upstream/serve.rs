@@ -41,7 +41,7 @@ pub(crate) async fn serve(role: Role, shared: Arc<Shared>, request: Request<Inco
         let struck = state.faults.strike(&path, Stage::Request { head });
         let down = *shared.mode.borrow() != Mode::Up || struck.contains(&Fault::Drop);
         let answer = (!down).then(|| answer(role, &shared, &mut state, &parts, &struck, &Arrived::default()));
-        let has_body = !head && answer.as_ref().is_some_and(|answer| answer.status().is_success());
+        let has_body = !head && answer.as_ref().is_some_and(|answer| answer.status().is_success() && !answer.body().is_empty());
         let body_faults = if has_body { state.faults.strike(&path, Stage::Body) } else { Vec::new() };
         let answer = answer.filter(|_| !struck.contains(&Fault::LoseAnswer));
         record(role, &mut state, &parts, answer.as_ref());

@@ -65,6 +65,7 @@ pub(crate) struct State {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(crate) struct Settings {
     pub(crate) auth: Auth,
     pub(crate) redirect: bool,

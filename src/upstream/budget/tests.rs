@@ -69,10 +69,10 @@ async fn at_the_reserve_a_free_look_goes_on_now_and_then_and_everything_in_the_n
     assert!(budget.wants_look(clock.monotonic()));
     assert_eq!(refused(&budget, &clock, Caller::Background, Cost::Look).await, None);
     // A manifest would cost something: it waits for what the look says, or for the window's end.
-    assert_eq!(refused(&budget, &clock, Caller::Background, Cost::Manifest).await, Some((WINDOW - OLD).as_secs()));
+    assert_eq!(refused(&budget, &clock, Caller::Background, Cost::Manifest).await, Some(WINDOW.saturating_sub(OLD).as_secs()));
     budget.learn(quota(50), clock.monotonic());
     assert_eq!(refused(&budget, &clock, Caller::Background, Cost::Look).await, Some(30 * 60));
-    clock.advance(WINDOW - OLD);
+    clock.advance(WINDOW.saturating_sub(OLD));
     assert_eq!(refused(&budget, &clock, Caller::Background, Cost::Manifest).await, None);
     // The window was longer than it looked: the next answer says so.
     budget.learn(quota(49), clock.monotonic());

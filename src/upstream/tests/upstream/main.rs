@@ -8,6 +8,7 @@ mod listing;
 mod manifest;
 mod push;
 mod put;
+mod target;
 mod token;
 
 use std::sync::Arc;
@@ -64,6 +65,21 @@ fn source(blob: &Blob) -> Arc<dyn RangeSource> {
     match &blob.content {
         Content::Source(source) => Arc::clone(source),
         _ => unreachable!("an upstream's blob is a source"),
+    }
+}
+
+/// The end of `work`, with a clock that moves on whenever somebody sleeps on it.
+async fn finish<T>(clock: &ManualClock, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(Duration::from_millis(5)) => {
+                if clock.sleepers() > 0 {
+                    clock.advance(Duration::from_secs(1));
+                }
+            }
+        }
     }
 }
 
