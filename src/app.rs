@@ -52,8 +52,8 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     let transport = wiring::transport(&config.storage)?;
     let around = Surroundings { transport, ..Surroundings::new(Arc::clone(&clock), metrics.clone()) };
     let store = Store::open_in(&config.storage.location, around).await?;
-    let registry = registry(&config, store, &clock);
     let tasks = TaskTracker::new();
+    let registry = registry(&config, store, &clock).with_tasks(tasks.clone());
     let cache: Arc<dyn proxy::Cache> = Arc::new(RegistryCache(registry.clone()));
     let upstreams = wiring::upstreams(&config.upstreams, &clock, &metrics)?;
     let names = Arc::new(proxy::Names::new(upstreams, Arc::clone(&cache)));

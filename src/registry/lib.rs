@@ -7,6 +7,7 @@ mod delete;
 mod fault;
 mod manifests;
 mod pull;
+mod push;
 mod registry;
 mod uploads;
 

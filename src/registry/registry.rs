@@ -7,6 +7,7 @@ use oci::{Error, Listing, Page, RepositoryName};
 use storage::{Slice, Store};
 use telemetry::Clock;
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use crate::fault;
 
@@ -57,13 +58,23 @@ pub struct Registry {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limits: Limits,
     pub(crate) rules: Rules,
+    /// What must come to its end.
+    pub(crate) tasks: TaskTracker,
 }
 
 impl Registry {
     /// A registry over an opened store.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>, limits: Limits, rules: Rules) -> Self {
-        Self { store, clock, limits, rules }
+        Self { store, clock, limits, rules, tasks: TaskTracker::new() }
+    }
+
+    /// Makes changes on tasks of this tracker, so that whoever stops the server can wait for them. Only what is pushed by
+    /// [`oci::Push`] is changed so; a request's changes are the business of who answers it.
+    #[must_use]
+    pub fn with_tasks(mut self, tasks: TaskTracker) -> Self {
+        self.tasks = tasks;
+        self
     }
 
     /// How much is accepted.
