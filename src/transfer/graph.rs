@@ -5,7 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
-use oci::{Descriptor, Digest, Error as OciError, Hasher, Kind, Manifest, ManifestView, Reference, RepositoryName, Tag, media_type};
+use oci::{
+    Descriptor, Digest, Error as OciError, Hasher, Kind, Manifest, ManifestView, Reference, RepositoryName, Tag, media_type,
+};
 
 use crate::error::{Error, Piece};
 use crate::platforms;

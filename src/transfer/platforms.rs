@@ -25,8 +25,7 @@ pub(crate) fn chosen<'a>(manifests: &'a [Descriptor], wanted: &[Platform]) -> Re
     if !offered.is_empty() && !offered.iter().any(|platform| fits(platform)) {
         return Err(offered.into_iter().cloned().collect());
     }
-    let taken: HashSet<&Digest> =
-        images().filter(|image| platform(image).is_none_or(fits)).map(|image| &image.digest).collect();
+    let taken: HashSet<&Digest> = images().filter(|image| platform(image).is_none_or(fits)).map(|image| &image.digest).collect();
     let is_chosen = |manifest: &&Descriptor| match attested(manifest) {
         Some(attested) => taken.iter().any(|digest| digest.to_string() == attested),
         None => platform(manifest).is_none_or(fits),

@@ -74,8 +74,7 @@ impl Copy<'_> {
         if self.has_seen(&descriptor.digest) {
             return Ok(());
         }
-        let node =
-            Node { digest: &descriptor.digest, media_type: &descriptor.media_type, depth: 0, lenient: true, tags: &[] };
+        let node = Node { digest: &descriptor.digest, media_type: &descriptor.media_type, depth: 0, lenient: true, tags: &[] };
         match self.node(node).await {
             Ok(_) => {
                 self.tally().referrers += 1;

@@ -153,7 +153,9 @@ mod tests {
         for content in forms {
             let digest = Hasher::digest(Algorithm::Sha256, &bytes);
             let source = range_source(Blob { digest, size: Some(600_000), content }).unwrap();
-            for (start, end) in [(0, None), (0, Some(600_000)), (599_999, None), (600_000, None), (7, Some(8)), (299_999, Some(300_001))] {
+            for (start, end) in
+                [(0, None), (0, Some(600_000)), (599_999, None), (600_000, None), (7, Some(8)), (299_999, Some(300_001))]
+            {
                 let want = &bytes[usize::try_from(start).unwrap()..usize::try_from(end.unwrap_or(600_000)).unwrap()];
                 assert!(read_all(&source, start, end).await == want, "{start}..{end:?}");
             }

@@ -59,7 +59,8 @@ impl RangeSource for Bytewise {
     async fn open(&self, start: u64, _end: Option<u64>) -> Result<ByteStream, Error> {
         assert_eq!(start, 0, "it is asked for the whole");
         self.opened.fetch_add(1, Ordering::Relaxed);
-        let pieces: Vec<Result<Bytes, Error>> = self.bytes.chunks(10_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+        let pieces: Vec<Result<Bytes, Error>> =
+            self.bytes.chunks(10_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
         let gone = self.fails.then(|| Err(Error::Unavailable { reason: "gone".to_owned(), source: None }));
         let pieces = stream::iter(pieces.into_iter().chain(gone));
         if self.hangs { Ok(Box::pin(pieces.chain(stream::pending()))) } else { Ok(Box::pin(pieces)) }

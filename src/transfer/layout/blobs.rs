@@ -57,11 +57,9 @@ impl Blobs {
                     Err(cause) => absent(cause),
                 }
             }
-            Self::Tar { file, places, .. } => Ok(places.get(digest).map(|place| Section {
-                file: Arc::clone(file),
-                start: place.start,
-                length: place.length,
-            })),
+            Self::Tar { file, places, .. } => {
+                Ok(places.get(digest).map(|place| Section { file: Arc::clone(file), start: place.start, length: place.length }))
+            }
         }
     }
 

@@ -128,7 +128,12 @@ struct Mark {
 
 /// Is this the mark of a layout that is understood? Else what is wrong with it.
 pub(crate) fn check_mark(bytes: &[u8]) -> Result<(), String> {
-    let mark: Mark = serde_json::from_slice(bytes).map_err(|cause| format!("its oci-layout cannot be read: {cause}"))?;
+    let parsed = serde_json::from_slice(bytes);
+    let mark: Mark = parsed.map_err(|cause| {
+        // It may repeat what stands there.
+        let cause: String = cause.to_string().chars().take(200).collect();
+        format!("its oci-layout cannot be read: {cause}")
+    })?;
     if mark.image_layout_version.starts_with("1.") {
         return Ok(());
     }
@@ -168,7 +173,10 @@ mod tests {
         assert_eq!(read(&[(REF_NAME, "localhost:5000/app:1")]), full("localhost_5000/app", "1"));
         assert_eq!(read(&[(REF_NAME, &format!("app@{digest}"))]), full("app", &digest));
         assert_eq!(read(&[(REF_NAME, &format!("app:1@{digest}"))]), full("app", &digest));
-        assert_eq!(read(&[(REF_NAME, "1"), (CONTAINERD_NAME, "docker.io/library/nginx:1")]), full("docker.io/library/nginx", "1"));
+        assert_eq!(
+            read(&[(REF_NAME, "1"), (CONTAINERD_NAME, "docker.io/library/nginx:1")]),
+            full("docker.io/library/nginx", "1")
+        );
         assert_eq!(read(&[(REF_NAME, "latest")]), Some((None, "latest".to_owned())));
         assert_eq!(read(&[(REF_NAME, "../../etc")]), Some((None, digest.clone())));
         assert_eq!(read(&[(REF_NAME, "A B")]), Some((None, digest)));

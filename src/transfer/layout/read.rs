@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use async_trait::async_trait;
 use oci::{
-    Blob, BlobStat, Content, Descriptor, Digest, Discover, Error as OciError, Listing, Manifest, ManifestStat, Page, Pull, Reference,
-    ReferrersList, RepositoryName, Tag,
+    Blob, BlobStat, Content, Descriptor, Digest, Discover, Error as OciError, Listing, Manifest, ManifestStat, Page, Pull,
+    Reference, ReferrersList, RepositoryName, Tag,
 };
 
 use crate::bundle::Image;
@@ -59,7 +59,8 @@ impl Layout {
 
     fn of(blobs: Blobs, mark: &[u8], index: &[u8]) -> Result<Self, Error> {
         index::check_mark(mark).map_err(|reason| Error::form(blobs.path(), reason))?;
-        let entries = index::parse(index).map_err(|cause| Error::form(blobs.path(), format!("its index.json is wrong: {cause}")))?;
+        let entries =
+            index::parse(index).map_err(|cause| Error::form(blobs.path(), format!("its index.json is wrong: {cause}")))?;
         let catalog = Catalog::walk(entries, &blobs)?;
         Ok(Self { blobs, catalog: RwLock::new(catalog) })
     }

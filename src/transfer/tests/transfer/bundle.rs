@@ -160,8 +160,7 @@ async fn an_image_of_which_the_source_has_a_part_is_exported_in_part() {
     let clock = || Arc::new(SystemClock::default());
     let images = [(name("micro/app"), reference("1"))];
     let source = Arc::<Shelf>::clone(&stage.target);
-    let exported =
-        bundle::export(source, &images, &out, Format::Tar, clock(), quick(), &Progress::new()).await.unwrap();
+    let exported = bundle::export(source, &images, &out, Format::Tar, clock(), quick(), &Progress::new()).await.unwrap();
     assert_eq!(exported[0].absent, [index.images[0].digest.clone()]);
     let target = Arc::new(Shelf::default());
     let imported = import(&out, &target).await.unwrap();

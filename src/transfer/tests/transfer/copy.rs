@@ -166,9 +166,11 @@ async fn a_blob_that_many_copies_need_moves_once() {
     }
     let (from, to, progress) = (name("library/app"), name("micro/app"), Progress::new());
     let numbers: Vec<String> = (0..8).map(|number| number.to_string()).collect();
-    let copies = join_all(numbers.iter().map(async |number| {
-        transfer.copy(&from, &reference(number), &to, &[tag(number)], &progress).await.unwrap()
-    }))
+    let copies = join_all(
+        numbers
+            .iter()
+            .map(async |number| transfer.copy(&from, &reference(number), &to, &[tag(number)], &progress).await.unwrap()),
+    )
     .await;
     assert_eq!(stage.fake.count("GET", &format!("/blobs/{layer}")), 1);
     assert_eq!(copies.iter().map(|copied| copied.blobs_copied).sum::<u64>(), 8 + 1);

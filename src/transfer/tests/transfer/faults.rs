@@ -36,7 +36,8 @@ async fn a_blob_that_breaks_off_is_taken_up_where_it_broke() {
     assert_eq!(copied.bytes_copied, SIZE as u64 + 2);
     assert_eq!(progress.seen().bytes_done, SIZE as u64 + 2, "what is read again is not counted again");
     assert_eq!(stage.target.log().iter().filter(|line| line.starts_with("blob")).count(), 2, "the target saw nothing of it");
-    let ranged = stage.fake.requests().into_iter().filter(|request| request.path.contains(&layer.to_string()) && request.method == "GET");
+    let ranged =
+        stage.fake.requests().into_iter().filter(|request| request.path.contains(&layer.to_string()) && request.method == "GET");
     assert_eq!(ranged.count(), 5);
 }
 

@@ -183,8 +183,7 @@ async fn a_bundle_is_equal(graph: &[Made], signed: &Signed, chosen: &[usize]) {
     let paths = [folder.path().join("one.tar"), folder.path().join("two.tar")];
     for path in &paths {
         let source = Arc::<Shelf>::clone(&source);
-        let exported =
-            bundle::export(source, &images, path, Format::Tar, clock(), options.clone(), &Progress::new()).await;
+        let exported = bundle::export(source, &images, path, Format::Tar, clock(), options.clone(), &Progress::new()).await;
         match exported {
             Err(bundle::Error::Transfer(error)) if deep(&error) => return,
             exported => drop(exported.unwrap()),

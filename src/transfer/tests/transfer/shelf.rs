@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use oci::{
-    Blob, BlobStat, Content, Descriptor, Digest, Discover, Error, Hasher, Listing, Manifest, ManifestStat, ManifestView, Page, Pull,
-    Push, RangeSource, Reference, ReferrersList, RepositoryName, Tag, media_type,
+    Blob, BlobStat, Content, Descriptor, Digest, Discover, Error, Hasher, Listing, Manifest, ManifestStat, ManifestView, Page,
+    Pull, Push, RangeSource, Reference, ReferrersList, RepositoryName, Tag, media_type,
 };
 
 /// A registry in memory that keeps the rules of one, writes down what it was asked to change, and fails where it is told to.
@@ -106,7 +106,12 @@ impl Shelf {
         Ok(misdeed)
     }
 
-    fn repository<T>(&self, name: &RepositoryName, find: impl FnOnce(&Repository) -> Option<T>, unknown: Error) -> Result<T, Error> {
+    fn repository<T>(
+        &self,
+        name: &RepositoryName,
+        find: impl FnOnce(&Repository) -> Option<T>,
+        unknown: Error,
+    ) -> Result<T, Error> {
         let state = self.lock();
         let repository = state.repositories.get(name).ok_or_else(|| Error::NameUnknown { name: name.to_string() })?;
         find(repository).ok_or(unknown)
@@ -236,13 +241,15 @@ impl Pull for Shelf {
     }
 
     async fn stat_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<BlobStat, Error> {
-        let blob = self.repository(name, |held| held.blobs.get(digest).cloned(), Error::BlobUnknown { digest: digest.clone() })?;
+        let blob =
+            self.repository(name, |held| held.blobs.get(digest).cloned(), Error::BlobUnknown { digest: digest.clone() })?;
         Ok(BlobStat { digest: digest.clone(), size: Some(blob.len() as u64) })
     }
 
     async fn blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Blob, Error> {
         self.lock().asked.push(format!("blob {digest}"));
-        let blob = self.repository(name, |held| held.blobs.get(digest).cloned(), Error::BlobUnknown { digest: digest.clone() })?;
+        let blob =
+            self.repository(name, |held| held.blobs.get(digest).cloned(), Error::BlobUnknown { digest: digest.clone() })?;
         Ok(Blob { digest: digest.clone(), size: Some(blob.len() as u64), content: Content::Bytes(blob) })
     }
 }
@@ -254,7 +261,12 @@ impl Discover for Shelf {
         Ok(Listing::cut(tags.into_keys(), page, 3, Tag::to_string))
     }
 
-    async fn referrers(&self, name: &RepositoryName, subject: &Digest, query: &ReferrersList) -> Result<Listing<Descriptor>, Error> {
+    async fn referrers(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        query: &ReferrersList,
+    ) -> Result<Listing<Descriptor>, Error> {
         let held = self.held(name.as_str());
         let descriptors = held.manifests.iter().filter_map(|(digest, (media_type, bytes))| {
             let view = ManifestView::parse(bytes, Some(media_type)).unwrap();

@@ -57,7 +57,9 @@ async fn what_skopeo_writes_is_imported() {
     export(&stage, &images[..1].to_vec(), &bundle, Format::Tar).await.unwrap();
     let theirs = folder.path().join("theirs.tar");
     let from = format!("oci-archive:{}:tinybirdco/tinybird-local:latest", bundle.display());
-    run(skopeo().args(["copy", "--all", &from]).arg(format!("oci-archive:{}:micro/tinybird:1", theirs.display())));
+    run(skopeo()
+        .args(["copy", "--all", "--preserve-digests", &from])
+        .arg(format!("oci-archive:{}:micro/tinybird:1", theirs.display())));
     let target = Arc::new(Shelf::default());
     let imported = import(&theirs, &target).await.unwrap();
     assert_eq!(imported.len(), 1);
