@@ -137,7 +137,9 @@ pub async fn import(
             Reference::Tag(tag) => slice::from_ref(tag),
             Reference::Digest(_) => &[],
         };
-        let copied = transfer.copy(from, &image.reference, &to, tags, progress).await?;
+        // By its digest: its tag may be another image's in the repository that it goes to.
+        let reference = Reference::Digest(image.digest.clone());
+        let copied = transfer.copy(from, &reference, &to, tags, progress).await?;
         done.push(Imported { image, to: Some((to, copied)) });
     }
     Ok(done)

@@ -44,7 +44,7 @@ pub(crate) fn scan(path: &Path) -> Result<Scanned, Error> {
     let read = Cell::new(0);
     let mut archive = Archive::new(Headers { file: &file, read: &read });
     // What the archive cannot make sense of is the fault of its bytes, not of the disk.
-    let wrong = |cause: io::Error| Error::form(path, format!("it is no tar file, or a damaged one: {cause}"));
+    let wrong = |cause: io::Error| Error::form(path, short(&format!("it is no tar file, or a damaged one: {cause}")));
     for (number, entry) in archive.entries_with_seek().map_err(wrong)?.enumerate() {
         if number >= MOST_ENTRIES {
             return Err(Error::form(path, format!("it has more than {MOST_ENTRIES} entries")));
@@ -56,7 +56,7 @@ pub(crate) fn scan(path: &Path) -> Result<Scanned, Error> {
         if meaning == Meaning::Other {
             continue;
         }
-        let shown: String = String::from_utf8_lossy(&name).into_owned();
+        let shown = short(&String::from_utf8_lossy(&name));
         let kind = entry.header().entry_type();
         if !matches!(kind, EntryType::Regular | EntryType::Continuous) {
             return Err(Error::form(path, format!("its entry {shown} is no plain file")));
@@ -69,7 +69,6 @@ pub(crate) fn scan(path: &Path) -> Result<Scanned, Error> {
             return Err(Error::form(path, format!("it has two entries {shown}")));
         }
     }
-    drop(archive);
     let small = |place: Option<Place>, name: &str| small(path, &file, place, name);
     let (mark, index) = (small(found.mark, MARK)?, small(found.index, INDEX)?);
     Ok(Scanned { blobs: Blobs::Tar { path: path.to_owned(), file: Arc::new(file), places: found.blobs }, mark, index })
@@ -117,6 +116,11 @@ impl Found {
             Meaning::Other => true,
         }
     }
+}
+
+/// The beginning of what a stranger wrote.
+fn short(text: &str) -> String {
+    text.chars().take(200).collect()
 }
 
 fn cut_off(path: &Path, meaning: &Meaning, shown: &str) -> Error {

@@ -174,7 +174,7 @@ async fn a_bundle_is_equal(graph: &[Made], signed: &Signed, chosen: &[usize]) {
         .iter()
         .map(|number| {
             let number = number % digests.len();
-            let by_digest = number % 3 == 0;
+            let by_digest = number.is_multiple_of(3);
             let digest = Reference::Digest(digests[number].clone());
             (name("library/app"), if by_digest { digest } else { Reference::Tag(tag(&format!("t{number}"))) })
         })

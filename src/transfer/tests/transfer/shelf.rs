@@ -198,8 +198,8 @@ impl Push for Shelf {
     }
 
     async fn push_manifest(&self, name: &RepositoryName, manifest: &Manifest, tags: &[Tag]) -> Result<(), Error> {
-        let tags_line: String = tags.iter().map(|tag| format!(" {tag}")).collect();
-        self.change(format!("manifest {}{tags_line}", manifest.digest))?;
+        let line = std::iter::once(manifest.digest.to_string()).chain(tags.iter().map(Tag::to_string)).collect::<Vec<_>>();
+        self.change(format!("manifest {}", line.join(" ")))?;
         let view = ManifestView::parse(&manifest.bytes, Some(&manifest.media_type))?;
         assert_eq!(Hasher::digest(manifest.digest.algorithm(), &manifest.bytes), manifest.digest);
         let held = self.held(name.as_str());

@@ -14,7 +14,10 @@ fn skopeo() -> Command {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found: Option<PathBuf> = std::env::split_paths(&path).map(|folder| folder.join("skopeo")).find(|file| file.is_file());
     let mut command = Command::new("timeout");
-    command.arg("120").arg(found.expect("skopeo is missing: run tests/tools/install")).arg("--insecure-policy");
+    command
+        .arg("120")
+        .arg(found.unwrap_or_else(|| panic!("skopeo is missing: run tests/tools/install")))
+        .arg("--insecure-policy");
     command
 }
 
