@@ -139,6 +139,15 @@ async fn a_target_that_stumbles_is_asked_again_and_one_that_refuses_is_not() {
 }
 
 #[tokio::test]
+async fn a_mount_that_is_refused_is_a_push() {
+    let (stage, layer) = large();
+    stage.target.put("another", |held| drop(held.blobs.insert(layer.clone(), deterministic_bytes(SIZE, 3))));
+    stage.target.fault(&format!("mount {layer}"), Misdeed::Denied);
+    let copied = stage.copy(&["1"]).await.unwrap();
+    assert_eq!((copied.blobs_mounted, copied.blobs_copied), (0, 2));
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_said_with_its_name() {
     let stage = stage();
     let failure = stage.copy(&["latest"]).await.unwrap_err();

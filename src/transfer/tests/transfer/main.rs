@@ -9,6 +9,7 @@ mod faults;
 mod graphs;
 mod layout;
 mod referrers;
+mod registry;
 mod shelf;
 mod skopeo;
 
