@@ -62,11 +62,24 @@ impl Copy<'_> {
         // Only what the source serves in this repository may be taken from another repository of the target.
         let source = &self.transfer.source;
         patience.ask(|| source.stat_blob(self.from, &blob.digest)).await.map_err(unread)?;
-        let elsewhere = self.transfer.place_of(&blob.digest).filter(|place| place != self.to);
-        let mounted = patience.ask(|| target.mount_blob(self.to, &blob.digest, elsewhere.as_ref())).await.map_err(refused)?;
-        let way = if mounted { Way::Mounted } else { Way::Copied(self.carry(blob).await?) };
+        let way = if self.mount(blob).await? { Way::Mounted } else { Way::Copied(self.carry(blob).await?) };
         self.transfer.placed(&blob.digest, self.to);
         Ok(way)
+    }
+
+    /// Takes a blob from another repository of the target; `false` if it is to be pushed.
+    async fn mount(&self, blob: &Descriptor) -> Result<bool, Error> {
+        let (target, patience) = (&self.transfer.target, &self.transfer.patience);
+        let elsewhere = self.transfer.place_of(&blob.digest).filter(|place| place != self.to);
+        match patience.ask(|| target.mount_blob(self.to, &blob.digest, elsewhere.as_ref())).await {
+            Ok(mounted) => Ok(mounted),
+            Err(cause @ OciError::TooManyRequests { .. }) => Err(self.target(self.blob_piece(blob), cause)),
+            // Who may not mount may perhaps push.
+            Err(cause) => {
+                tracing::debug!(repository = %self.to, digest = %blob.digest, error = %chain(&cause), "a blob could not be mounted");
+                Ok(false)
+            }
+        }
     }
 
     /// Moves the bytes. Gives how many they were.

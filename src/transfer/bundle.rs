@@ -1,7 +1,8 @@
 //! Bundles: chosen images with all that belongs to them in one OCI layout, a tar file or a folder, to be carried over an air gap.
 //!
 //! A bundle of the same images is the same file, byte for byte, whoever writes it and in whatever order its content arrives. It is read
-//! by anything that knows the image layout: `skopeo copy oci-archive:BUNDLE:REPOSITORY:TAG …`.
+//! by anything that knows the image layout: `skopeo copy oci-archive:BUNDLE:REPOSITORY:TAG …`. Images of
+//! Docker's media types stay what they are; skopeo looks in a layout for those of OCI only.
 
 use std::path::Path;
 use std::slice;
@@ -137,7 +138,9 @@ pub async fn import(
             Reference::Tag(tag) => slice::from_ref(tag),
             Reference::Digest(_) => &[],
         };
-        let copied = transfer.copy(from, &image.reference, &to, tags, progress).await?;
+        // By its digest: its tag may be another image's in the repository that it goes to.
+        let reference = Reference::Digest(image.digest.clone());
+        let copied = transfer.copy(from, &reference, &to, tags, progress).await?;
         done.push(Imported { image, to: Some((to, copied)) });
     }
     Ok(done)

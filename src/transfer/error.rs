@@ -102,8 +102,10 @@ impl Error {
     #[must_use]
     pub fn piece(&self) -> &Piece {
         match self {
-            Self::Source { piece, .. } | Self::Target { piece, .. } => piece,
-            Self::NoPlatform { piece, .. } | Self::Unreasonable { piece, .. } => piece,
+            Self::Source { piece, .. }
+            | Self::Target { piece, .. }
+            | Self::NoPlatform { piece, .. }
+            | Self::Unreasonable { piece, .. } => piece,
         }
     }
 }

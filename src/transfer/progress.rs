@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts of a copy that is under way, or of several. Cheap to clone; all clones are the same counts.
 ///
-/// What is known grows while the graph is read, so that done and known are equal only at the end.
+/// What is known grows while the graph is read, so that done and known are equal only at the end. A copy that
+/// is tried again counts what it skips once more: it is given counts of its own.
 #[derive(Clone, Debug, Default)]
 pub struct Progress(Arc<Counts>);
 

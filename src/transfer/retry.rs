@@ -34,7 +34,7 @@ impl Patience {
     pub(crate) async fn wait(&self, failed: u32) {
         let doubled = self.backoff.saturating_mul(2_u32.saturating_pow(failed.saturating_sub(1)));
         let full = doubled.min(self.longest);
-        self.clock.sleep(full - full.mul_f64(self.chance() / 2.0)).await;
+        self.clock.sleep(full.mul_f64(1.0 - self.chance() / 2.0)).await;
     }
 
     /// What `ask` gives, which may be asked several times.
@@ -105,12 +105,12 @@ mod tests {
         let options = Options { backoff: Duration::from_secs(1), longest_backoff: Duration::from_secs(4), ..Options::default() };
         let clock = Arc::new(ManualClock::new());
         let patience = Patience::new(Arc::<ManualClock>::clone(&clock), &options);
-        for (failed, full) in [(1, 1), (2, 2), (3, 4), (4, 4), (40, 4)] {
+        for (failed, full) in [(1, 1000), (2, 2000), (3, 4000), (4, 4000), (40, 4000)] {
             let mut wait = Box::pin(patience.wait(failed));
             assert!(futures_util::poll!(wait.as_mut()).is_pending());
-            clock.advance(Duration::from_secs(full) / 2 - Duration::from_millis(1));
+            clock.advance(Duration::from_millis(full / 2 - 1));
             assert!(futures_util::poll!(wait.as_mut()).is_pending(), "{failed}");
-            clock.advance(Duration::from_secs(full) / 2 + Duration::from_millis(1));
+            clock.advance(Duration::from_millis(full / 2 + 1));
             assert!(futures_util::poll!(wait.as_mut()).is_ready(), "{failed}");
         }
     }

@@ -8,6 +8,7 @@ mod targets {
     pub(crate) mod challenge;
     pub(crate) mod config;
     pub(crate) mod digest;
+    pub(crate) mod layout;
     pub(crate) mod manifest;
     pub(crate) mod name;
     pub(crate) mod range;
@@ -15,16 +16,18 @@ mod targets {
     pub(crate) mod route;
     pub(crate) mod session;
     pub(crate) mod tag_record;
+    pub(crate) mod tar_layout;
 }
 
 /// What is tried with an input; panics if something does not hold.
 pub type Target = fn(&[u8]);
 
 /// All targets by the names of their folders in `seeds`.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("challenge", targets::challenge::target),
     ("config", targets::config::target),
     ("digest", targets::digest::target),
+    ("layout", targets::layout::target),
     ("manifest", targets::manifest::target),
     ("name", targets::name::target),
     ("range", targets::range::target),
@@ -32,6 +35,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("route", targets::route::target),
     ("session", targets::session::target),
     ("tag_record", targets::tag_record::target),
+    ("tar_layout", targets::tar_layout::target),
 ];
 
 /// The target of that name.

@@ -77,9 +77,8 @@ impl Blobs {
                     let folder = root.join("blobs").join(algorithm.as_str());
                     let entries = match fs::read_dir(&folder) {
                         Ok(entries) => entries,
-                        Err(cause) => match absent::<()>(cause)? {
-                            _ => continue,
-                        },
+                        Err(cause) if cause.kind() == ErrorKind::NotFound => continue,
+                        Err(cause) => return Err(cause),
                     };
                     for entry in entries {
                         let entry = entry?;

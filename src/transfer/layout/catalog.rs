@@ -8,6 +8,9 @@ use crate::layout::blobs::Blobs;
 use crate::layout::index::{self, Name};
 use crate::layout::{Error, LARGEST_MANIFEST, MOST_MANIFESTS};
 
+/// Bytes of the annotations of referrers, which are kept for listings.
+const MOST_ANNOTATIONS: usize = 64 * 1024 * 1024;
+
 /// Names, manifests and referrers of a layout.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
@@ -17,6 +20,8 @@ pub(crate) struct Catalog {
     referrers: BTreeMap<Digest, BTreeSet<Digest>>,
     /// Manifests that an index lists.
     listed: BTreeSet<Digest>,
+    /// Bytes of the annotations that are kept.
+    annotated: usize,
 }
 
 /// What is known of a manifest.
@@ -44,12 +49,13 @@ impl Catalog {
             }
             left.push((entry, true));
         }
+        let mut met: HashSet<Digest> = left.iter().map(|(entry, _)| entry.digest.clone()).collect();
         while let Some((descriptor, must_be)) = left.pop() {
+            if met.len() > MOST_MANIFESTS {
+                return Err(Error::form(blobs.path(), format!("it has more than {MOST_MANIFESTS} manifests")));
+            }
             if catalog.manifests.contains_key(&descriptor.digest) {
                 continue;
-            }
-            if catalog.manifests.len() >= MOST_MANIFESTS {
-                return Err(Error::form(blobs.path(), format!("it has more than {MOST_MANIFESTS} manifests")));
             }
             let Some(view) = read(&descriptor, blobs)? else {
                 if must_be {
@@ -57,10 +63,22 @@ impl Catalog {
                 }
                 continue;
             };
-            let children: HashSet<Digest> = view.manifests.iter().map(|child| child.digest.clone()).collect();
-            let new = |child: &Descriptor| is_manifest(child) && !catalog.manifests.contains_key(&child.digest);
-            left.extend(view.manifests.iter().filter(|child| new(child)).map(|child| (child.clone(), false)));
+            let mut children = BTreeSet::new();
+            for child in view.manifests.iter().filter(|child| is_manifest(child)) {
+                // Strangers can list what is absent without end; only what is there is remembered.
+                if blobs.size(&child.digest).map_err(Error::read(blobs.path()))?.is_none() {
+                    continue;
+                }
+                children.insert(child.digest.clone());
+                if met.insert(child.digest.clone()) {
+                    left.push((child.clone(), false));
+                }
+            }
             catalog.add(&descriptor.digest, descriptor.size, view, children);
+            if catalog.annotated > MOST_ANNOTATIONS {
+                let reason = format!("its referrers have more than {MOST_ANNOTATIONS} bytes of annotations");
+                return Err(Error::form(blobs.path(), reason));
+            }
         }
         catalog.name_the_nameless(nameless);
         Ok(catalog)
@@ -75,16 +93,17 @@ impl Catalog {
         }
         // Only a list of referrers repeats them.
         let annotations = view.annotations.filter(|_| subject.is_some());
+        self.annotated += annotations.iter().flatten().map(|(key, value)| key.len() + value.len()).sum::<usize>();
         let held = Held { media_type: view.media_type, size, subject, artifact_type: view.artifact_type, annotations };
         self.manifests.insert(digest.clone(), held);
     }
 
     /// An image of others may stand there without a name; what refers to something, or is listed by something, is none.
     fn name_the_nameless(&mut self, nameless: Vec<Digest>) {
+        let named: HashSet<Digest> = self.names.values().cloned().collect();
         for digest in nameless {
             let refers = self.manifests.get(&digest).is_some_and(|held| held.subject.is_some());
-            let named = self.names.values().any(|named| *named == digest);
-            if !refers && !named && !self.listed.contains(&digest) {
+            if !refers && !named.contains(&digest) && !self.listed.contains(&digest) {
                 let place = index::Place::Digest(digest.clone());
                 self.names.insert(Name { repository: None, place }, digest);
             }

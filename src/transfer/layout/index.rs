@@ -128,7 +128,12 @@ struct Mark {
 
 /// Is this the mark of a layout that is understood? Else what is wrong with it.
 pub(crate) fn check_mark(bytes: &[u8]) -> Result<(), String> {
-    let mark: Mark = serde_json::from_slice(bytes).map_err(|cause| format!("its oci-layout cannot be read: {cause}"))?;
+    let parsed = serde_json::from_slice(bytes);
+    let mark: Mark = parsed.map_err(|cause| {
+        // It may repeat what stands there.
+        let cause: String = cause.to_string().chars().take(200).collect();
+        format!("its oci-layout cannot be read: {cause}")
+    })?;
     if mark.image_layout_version.starts_with("1.") {
         return Ok(());
     }

@@ -1,8 +1,9 @@
 //! A layout as a tar file: found in it without unpacking, and written to it so that the same content gives the same bytes.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +14,9 @@ use tempfile::NamedTempFile;
 
 use crate::layout::blobs::{Blobs, Place};
 use crate::layout::{Error, INDEX, LARGEST_INDEX, MARK, MOST_ENTRIES, index};
+
+/// The largest header of an entry that is read, in bytes, with the long names and extensions before it.
+const LARGEST_HEADER: u64 = 1024 * 1024;
 
 /// What was found in a tar file.
 pub(crate) struct Scanned {
@@ -37,20 +41,22 @@ pub(crate) fn scan(path: &Path) -> Result<Scanned, Error> {
     let end = file.metadata().map_err(Error::read(path))?.len();
     refuse_compressed(path, &mut file)?;
     let mut found = Found::default();
-    let mut archive = Archive::new(BufReader::new(&file));
+    let read = Cell::new(0);
+    let mut archive = Archive::new(Headers { file: &file, read: &read });
     // What the archive cannot make sense of is the fault of its bytes, not of the disk.
-    let wrong = |cause: io::Error| Error::form(path, format!("it is no tar file, or a damaged one: {cause}"));
+    let wrong = |cause: io::Error| Error::form(path, short(&format!("it is no tar file, or a damaged one: {cause}")));
     for (number, entry) in archive.entries_with_seek().map_err(wrong)?.enumerate() {
         if number >= MOST_ENTRIES {
             return Err(Error::form(path, format!("it has more than {MOST_ENTRIES} entries")));
         }
         let entry = entry.map_err(wrong)?;
+        read.set(0);
         let name = entry.path_bytes();
         let meaning = meaning(&name);
         if meaning == Meaning::Other {
             continue;
         }
-        let shown = String::from_utf8_lossy(&name).into_owned();
+        let shown = short(&String::from_utf8_lossy(&name));
         let kind = entry.header().entry_type();
         if !matches!(kind, EntryType::Regular | EntryType::Continuous) {
             return Err(Error::form(path, format!("its entry {shown} is no plain file")));
@@ -63,10 +69,34 @@ pub(crate) fn scan(path: &Path) -> Result<Scanned, Error> {
             return Err(Error::form(path, format!("it has two entries {shown}")));
         }
     }
-    drop(archive);
     let small = |place: Option<Place>, name: &str| small(path, &file, place, name);
     let (mark, index) = (small(found.mark, MARK)?, small(found.index, INDEX)?);
     Ok(Scanned { blobs: Blobs::Tar { path: path.to_owned(), file: Arc::new(file), places: found.blobs }, mark, index })
+}
+
+/// A tar file of which only headers are read, and no more of them than an entry has: names of any length stand in entries of their
+/// own, which the archive reads whole.
+struct Headers<'a> {
+    file: &'a File,
+    /// Bytes that were read since the last entry.
+    read: &'a Cell<u64>,
+}
+
+impl Read for Headers<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.read.set(self.read.get() + read as u64);
+        if self.read.get() > LARGEST_HEADER {
+            return Err(io::Error::other(format!("an entry has a header of more than {LARGEST_HEADER} bytes")));
+        }
+        Ok(read)
+    }
+}
+
+impl Seek for Headers<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
 }
 
 #[derive(Default)]
@@ -86,6 +116,11 @@ impl Found {
             Meaning::Other => true,
         }
     }
+}
+
+/// The beginning of what a stranger wrote.
+fn short(text: &str) -> String {
+    text.chars().take(200).collect()
 }
 
 fn cut_off(path: &Path, meaning: &Meaning, shown: &str) -> Error {
@@ -211,7 +246,10 @@ mod tests {
             if *kind == EntryType::Symlink {
                 archive.append_link(&mut header, name, "/etc/passwd").unwrap();
             } else {
-                archive.append_data(&mut header, name, *content).unwrap();
+                // By hand: the builder refuses names that climb.
+                header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+                header.set_cksum();
+                archive.append(&header, *content).unwrap();
             }
         }
         archive.into_inner().unwrap();
@@ -252,6 +290,20 @@ mod tests {
         let mut text = NamedTempFile::new().unwrap();
         text.write_all(&[b'x'; 2000]).unwrap();
         assert!(scan(text.path()).err().unwrap().to_string().contains("no tar file"));
+    }
+
+    #[test]
+    fn a_name_without_an_end_is_not_read() {
+        let mut file = NamedTempFile::new().unwrap();
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::GNULongName);
+        header.set_size(1 << 30);
+        header.set_cksum();
+        file.write_all(header.as_bytes()).unwrap();
+        // Sparse: it takes no place on the disk.
+        file.as_file().set_len(1 << 30).unwrap();
+        let refused = scan(file.path()).err().unwrap().to_string();
+        assert!(refused.contains("a header of more than"), "{refused}");
     }
 
     #[test]
