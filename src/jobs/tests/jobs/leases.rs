@@ -86,9 +86,12 @@ async fn a_holder_that_cannot_reach_the_state_drops_its_work_before_another_begi
     let id = world.submit(&one, "a").await;
     settle().await;
     one.line.cut(true);
-    world.pass(LEASE - Duration::from_secs(1)).await;
+    world.pass(LEASE * 5 / 6 - Duration::from_secs(1)).await;
     assert_eq!(working.load(Ordering::Relaxed), 1);
-    world.pass(LEASE + POLL * 2).await;
+    world.pass(Duration::from_secs(1)).await;
+    assert_eq!(working.load(Ordering::Relaxed), 0);
+    assert_eq!(two.record(id).await.epoch, 1);
+    world.pass(LEASE + POLL).await;
     assert_eq!((working.load(Ordering::Relaxed), most.load(Ordering::Relaxed)), (0, 1));
     let record = two.record(id).await;
     assert_eq!((record.state, record.result), (JobState::Done, json!(2)));
