@@ -64,11 +64,7 @@ impl Inner {
             return Ok(Claim::Settled);
         }
         let record = self.claimed(record);
-        let slot = Slot {
-            revision: seen.slot.revision.saturating_add(1),
-            open: Some(record.clone()),
-            ..Slot::clone(&seen.slot)
-        };
+        let slot = Slot { revision: seen.slot.revision.saturating_add(1), open: Some(record.clone()), ..Slot::clone(&seen.slot) };
         if record.state.is_ended() {
             let Some(ended) = self.swap(address, slot, Some(&seen.version)).await? else { return Ok(Claim::Missed) };
             self.archive(address, &ended).await?;

@@ -20,12 +20,8 @@ impl Inner {
         let key = format!("{}/{}", address.history(), address::entry(record.ended.unwrap_or(record.created), record.id));
         // If it is there, somebody else found the same record.
         self.state.swap(&key, encode(&key, record)?, None).await?;
-        let slot = Slot {
-            revision: seen.slot.revision.saturating_add(1),
-            stamp: seen.slot.stamp,
-            last: Some(record.id),
-            open: None,
-        };
+        let slot =
+            Slot { revision: seen.slot.revision.saturating_add(1), stamp: seen.slot.stamp, last: Some(record.id), open: None };
         if self.swap(address, slot, Some(&seen.version)).await?.is_some() {
             self.trim(address).await?;
         }

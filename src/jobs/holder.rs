@@ -11,11 +11,11 @@ use telemetry::JobOutcome;
 use tokio_util::sync::CancellationToken;
 
 use crate::address::Address;
+use crate::board::Seen;
 use crate::jobs::{Inner, Registered};
 use crate::keeper::Keeper;
 use crate::record::{JobState, Record};
 use crate::running::{Running, Shared};
-use crate::board::Seen;
 use crate::work::Outcome;
 
 /// The place of a job among those that run here. Dropped, it is free.
@@ -27,7 +27,13 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) fn take(inner: &Arc<Inner>, address: &Address, kind: &'static str, claimed: Record, stop: &CancellationToken) -> Self {
+    pub(crate) fn take(
+        inner: &Arc<Inner>,
+        address: &Address,
+        kind: &'static str,
+        claimed: Record,
+        stop: &CancellationToken,
+    ) -> Self {
         let shared = Arc::new(Shared::new(claimed, Arc::clone(&inner.clock), stop));
         let (inner, address) = (Arc::clone(inner), address.clone());
         inner.running.lock().unwrap_or_else(PoisonError::into_inner).insert(address.clone(), Arc::clone(&shared));

@@ -43,16 +43,14 @@ impl Keeper {
         let inner = Arc::clone(&self.inner);
         let lease = inner.options.lease;
         loop {
-            let end = self.confirmed + lease * 5 / 6;
-            // In this order: a process that stood still must see first that its time has passed.
             let save = tokio::select! {
-                biased;
-                () = inner.sleep_until(end) => return LeaseLost,
                 Some(save) = saves.recv() => Some(save),
                 () = inner.sleep_until(self.confirmed + lease / 3) => None,
             };
+            let end = self.confirmed + lease * 5 / 6;
             let (checkpoint, done) = save.map(|save| (save.checkpoint, save.done)).unzip();
             let renewed = tokio::select! {
+                // First: a process that stood still must see that its time has passed, and not go on because an old write succeeded.
                 biased;
                 () = inner.sleep_until(end) => Err(LeaseLost),
                 renewed = self.renew(checkpoint) => renewed,
@@ -156,9 +154,8 @@ impl Keeper {
 
     /// Takes what is in the slot for what was written last, if it is this run's.
     fn adopt(&mut self, seen: Seen) -> Result<(), LeaseLost> {
-        let is_ours = |open: &&Record| {
-            (open.id, open.epoch) == (self.record.id, self.record.epoch) && open.state == JobState::Running
-        };
+        let is_ours =
+            |open: &&Record| (open.id, open.epoch) == (self.record.id, self.record.epoch) && open.state == JobState::Running;
         let Some(open) = seen.slot.open.as_ref().filter(is_ours) else { return Err(LeaseLost) };
         if self.record.cancelled_by.is_none()
             && let Some(by) = &open.cancelled_by

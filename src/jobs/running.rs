@@ -62,8 +62,7 @@ impl Told {
 
 impl Shared {
     pub(crate) fn new(claimed: Record, clock: Arc<dyn Clock>, stop: &CancellationToken) -> Self {
-        let told =
-            Told { progress: claimed.progress.clone(), log: claimed.log.clone(), checkpoint: claimed.checkpoint.clone() };
+        let told = Told { progress: claimed.progress.clone(), log: claimed.log.clone(), checkpoint: claimed.checkpoint.clone() };
         let (stop, end) = (stop.clone(), stop.child_token());
         Self { claimed, told: Mutex::new(told), clock, cancel: CancellationToken::new(), stop, end }
     }
@@ -101,8 +100,8 @@ impl Shared {
 impl Running {
     /// What the work is given, and where its checkpoints come out.
     pub(crate) fn new(shared: Arc<Shared>) -> (Self, mpsc::Receiver<Save>) {
-        let (saves, saved) = mpsc::channel(1);
-        (Self { shared, saves }, saved)
+        let (saves, received) = mpsc::channel(1);
+        (Self { shared, saves }, received)
     }
 
     /// Which job.

@@ -34,8 +34,12 @@ pub(crate) const SUITE: &[(&str, Promise)] = &[
     ("forgotten_sessions_expire_and_others_stay", |store| Box::pin(forgotten_sessions_expire_and_others_stay(store))),
     ("a_manifest_is_pushed_with_all_its_tags", |store| Box::pin(a_manifest_is_pushed_with_all_its_tags(store))),
     ("listings_come_in_parts", |store| Box::pin(listings_come_in_parts(store))),
-    ("a_record_is_swapped_only_against_what_it_is", |store| Box::pin(records::a_record_is_swapped_only_against_what_it_is(store))),
-    ("records_are_listed_right_under_their_prefix", |store| Box::pin(records::records_are_listed_right_under_their_prefix(store))),
+    ("a_record_is_swapped_only_against_what_it_is", |store| {
+        Box::pin(records::a_record_is_swapped_only_against_what_it_is(store))
+    }),
+    ("records_are_listed_right_under_their_prefix", |store| {
+        Box::pin(records::records_are_listed_right_under_their_prefix(store))
+    }),
     ("of_many_that_swap_a_record_at_once_one_is_first", |store| {
         Box::pin(records::of_many_that_swap_a_record_at_once_one_is_first(store))
     }),

@@ -19,7 +19,7 @@ async fn the_job_of_a_process_that_died_is_taken_over_from_its_checkpoint_when_i
     settle().await;
     drop(dead);
     let process = world.start(work(|job| async move { Outcome::Done(job.checkpoint()) }));
-    world.pass(LEASE - Duration::from_secs(1)).await;
+    world.pass_almost(LEASE).await;
     assert_eq!(process.record(id).await.state, JobState::Running);
     world.pass(Duration::from_secs(1)).await;
     let record = process.record(id).await;
@@ -86,7 +86,7 @@ async fn a_holder_that_cannot_reach_the_state_drops_its_work_before_another_begi
     let id = world.submit(&one, "a").await;
     settle().await;
     one.line.cut(true);
-    world.pass(LEASE * 5 / 6 - Duration::from_secs(1)).await;
+    world.pass_almost(LEASE * 5 / 6).await;
     assert_eq!(working.load(Ordering::Relaxed), 1);
     world.pass(Duration::from_secs(1)).await;
     assert_eq!(working.load(Ordering::Relaxed), 0);

@@ -194,7 +194,8 @@ impl State for Line {
 
     async fn swap(&self, key: &str, bytes: Bytes, expected: Option<&Version>) -> Result<Option<Version>, StateError> {
         let expected = expected.map(|version| version.downcast_ref::<Bytes>().unwrap().clone());
-        self.call(key, move |inner| {
+        let sent = bytes.clone();
+        let swapped = self.call(key, move |inner| {
             if inner.objects.get(key) != expected.as_ref() {
                 return None;
             }
@@ -205,8 +206,13 @@ impl State for Line {
             }
             inner.objects.insert(key.to_owned(), bytes.clone());
             Some(Version::new(bytes))
-        })
-        .await
+        });
+        let swapped = swapped.await?;
+        if swapped.is_none() || self.way(key).await.is_ok() {
+            return Ok(swapped);
+        }
+        // The answer is lost, it is sent again, and refused. Then it counts as done if what is there is what was sent.
+        self.call(key, move |inner| (inner.objects.get(key) == Some(&sent)).then(|| Version::new(sent))).await
     }
 
     async fn remove(&self, key: &str) -> Result<(), StateError> {
