@@ -1,5 +1,6 @@
 //! Jobs in the records of a real store.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use roadstead_jobs::{Changed, JobId, JobState, Jobs, Kind, NewJob, Options, Outcome, State, StateError, Submitted, Version};
 use serde_json::{Value, json};
-use storage::{Location, RecordChange, RecordVersion, Records, Store};
+use storage::{Location, OpenError, RecordChange, RecordVersion, Records, Store};
 use telemetry::{Clock, Metrics, SystemClock};
 use tokio_util::sync::CancellationToken;
 
@@ -59,9 +60,21 @@ struct Server {
     task: tokio::task::JoinHandle<()>,
 }
 
-async fn start(folder: &std::path::Path) -> Server {
+async fn open(folder: &Path, clock: &Arc<dyn Clock>) -> Store {
+    for _ in 0..1000 {
+        match Store::open(&Location::Folder(folder.to_owned()), Arc::clone(clock), Metrics::new()).await {
+            Ok(store) => return store,
+            // What the one before was doing is being dropped, here in the same process.
+            Err(OpenError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(5)).await,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    panic!("the folder is never let go of");
+}
+
+async fn start(folder: &Path) -> Server {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let store = Store::open(&Location::Folder(folder.to_owned()), Arc::clone(&clock), Metrics::new()).await.unwrap();
+    let store = open(folder, &clock).await;
     let jobs = Jobs::new(Arc::new(Kept(store.records("jobs"))), clock, Metrics::new(), Options::default());
     let counts = work(|job| async move {
         let count = job.checkpoint().as_u64().unwrap_or(0);
