@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::record::Slot;
+use crate::record::{JobId, Slot};
 use crate::state::Version;
 
 /// The slots that were seen.
@@ -30,7 +30,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// What changes whenever the holder of the lease writes, and never else.
-    fn pulse(&self) -> Option<(crate::record::JobId, u64, Option<u64>)> {
+    fn pulse(&self) -> Option<(JobId, u64, Option<u64>)> {
         let open = self.slot.open.as_ref()?;
         Some((open.id, open.epoch, open.lease.as_ref().map(|lease| lease.beat)))
     }
@@ -91,5 +91,30 @@ impl Board {
     pub(crate) fn unsure(&self) -> Vec<Address> {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.iter().filter(|(_, entry)| !entry.sure || entry.seen.is_none()).map(|(address, _)| address.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn slot(revision: u64) -> Slot {
+        Slot { revision, ..Slot::default() }
+    }
+
+    #[test]
+    fn of_two_that_were_seen_the_later_stays_until_it_is_known_to_be_wrong() {
+        let (board, address) = (Board::default(), Address::new("test", "a").unwrap());
+        let version = Version::new(());
+        assert_eq!(board.note(&address, slot(2), version.clone(), Duration::ZERO).slot.revision, 2);
+        assert_eq!(board.note(&address, slot(1), version.clone(), Duration::ZERO).slot.revision, 2);
+        assert_eq!(board.find(&address).unwrap().0.slot.revision, 2);
+        board.forget(&address);
+        assert_eq!(board.unsure(), std::slice::from_ref(&address));
+        assert_eq!(board.note(&address, slot(1), version, Duration::ZERO).slot.revision, 1);
+        assert!(board.unsure().is_empty());
+        board.doubt(&address);
+        assert_eq!((board.unsure(), board.find(&address).unwrap().1), (vec![address], false));
     }
 }

@@ -43,16 +43,14 @@ impl Keeper {
         let inner = Arc::clone(&self.inner);
         let lease = inner.options.lease;
         loop {
-            let end = self.confirmed + lease * 5 / 6;
-            // In this order: a process that stood still must see first that its time has passed.
             let save = tokio::select! {
-                biased;
-                () = inner.sleep_until(end) => return LeaseLost,
                 Some(save) = saves.recv() => Some(save),
                 () = inner.sleep_until(self.confirmed + lease / 3) => None,
             };
+            let end = self.confirmed + lease * 5 / 6;
             let (checkpoint, done) = save.map(|save| (save.checkpoint, save.done)).unzip();
             let renewed = tokio::select! {
+                // First: a process that stood still must see that its time has passed, and not go on because an old write succeeded.
                 biased;
                 () = inner.sleep_until(end) => Err(LeaseLost),
                 renewed = self.renew(checkpoint) => renewed,
@@ -95,11 +93,11 @@ impl Keeper {
 
     /// Writes what came of the run, again until that is done. Gives the slot with it, unless somebody else went on from there.
     pub(crate) async fn finish(&mut self, outcome: &Outcome, kind: &Kind) -> Result<Option<Seen>, LeaseLost> {
-        let backoff = backoff(&self.inner, self.record.attempts, kind);
+        let (backoff, now) = (backoff(&self.inner, self.record.attempts, kind), self.inner.now());
         loop {
             let mut record = self.record.clone();
             self.shared.told().write_to(&mut record);
-            apply(&mut record, outcome, kind, backoff, self.inner.now());
+            apply(&mut record, outcome, kind, backoff, now);
             match self.swap(&record).await {
                 Ok(Some(seen)) => {
                     self.record = record;
@@ -112,8 +110,11 @@ impl Keeper {
                         self.record = record;
                         return Ok(None);
                     }
-                    if there.slot.open.as_ref() == Some(&record) {
-                        self.record = record;
+                    if let Some(open) = there.slot.open.as_ref().filter(|open| self.is_of_this_run(open))
+                        && open.state != JobState::Running
+                    {
+                        // It was written though we were not told: nobody else lets go of our lease.
+                        self.record = open.clone();
                         return Ok(Some(there));
                     }
                     self.adopt(there)?;
@@ -154,11 +155,14 @@ impl Keeper {
         }
     }
 
+    fn is_of_this_run(&self, record: &Record) -> bool {
+        (record.id, record.epoch) == (self.record.id, self.record.epoch)
+    }
+
     /// Takes what is in the slot for what was written last, if it is this run's.
     fn adopt(&mut self, seen: Seen) -> Result<(), LeaseLost> {
-        let is_ours =
-            |open: &&Record| (open.id, open.epoch) == (self.record.id, self.record.epoch) && open.state == JobState::Running;
-        let Some(open) = seen.slot.open.as_ref().filter(is_ours) else { return Err(LeaseLost) };
+        let open = seen.slot.open.as_ref().filter(|open| self.is_of_this_run(open));
+        let Some(open) = open.filter(|open| open.state == JobState::Running) else { return Err(LeaseLost) };
         if self.record.cancelled_by.is_none()
             && let Some(by) = &open.cancelled_by
         {

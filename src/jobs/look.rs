@@ -54,13 +54,11 @@ impl Inner {
     pub(crate) async fn swap(&self, address: &Address, slot: Slot, expected: Option<&Version>) -> Result<Option<Seen>, Error> {
         let bytes = encode(&address.slot(), &slot)?;
         self.board.doubt(address);
-        match self.state.swap(&address.slot(), bytes, expected).await? {
-            Some(version) => Ok(Some(self.board.note(address, slot, version, self.clock.monotonic()))),
-            None => {
-                self.board.forget(address);
-                Ok(None)
-            }
-        }
+        let Some(version) = self.state.swap(&address.slot(), bytes, expected).await? else {
+            self.board.forget(address);
+            return Ok(None);
+        };
+        Ok(Some(self.board.note(address, slot, version, self.clock.monotonic())))
     }
 
     /// The addresses of a kind that ever had a job.

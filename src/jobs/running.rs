@@ -100,8 +100,8 @@ impl Shared {
 impl Running {
     /// What the work is given, and where its checkpoints come out.
     pub(crate) fn new(shared: Arc<Shared>) -> (Self, mpsc::Receiver<Save>) {
-        let (saves, saved) = mpsc::channel(1);
-        (Self { shared, saves }, saved)
+        let (saves, received) = mpsc::channel(1);
+        (Self { shared, saves }, received)
     }
 
     /// Which job.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::Stream;
 use tokio::sync::watch;
 
 use crate::address::Address;
@@ -61,6 +62,14 @@ impl Watch {
                 return Some(Ok(record));
             }
         }
+    }
+
+    /// All that [`Watch::next`] gives.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Record, Error>> + Send {
+        futures_util::stream::unfold(self, |mut watch| async move {
+            let record = watch.next().await?;
+            Some((record, watch))
+        })
     }
 
     /// The job that is followed, or the one that is open.

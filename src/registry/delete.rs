@@ -18,11 +18,14 @@ impl Registry {
         Err(self.unknown(name, || Error::ManifestUnknown { reference: tag.to_string() }).await)
     }
 
-    /// Removes a tag if it points at `only`. `false` if it does not, or is not there.
-    ///
-    /// Must run to its end: on a task that no client can cancel.
+    /// Removes a tag if it points at `only`. `false` if it does not, or is not there. Comes to its end although who waits for it leaves.
     pub async fn remove_tag(&self, name: &RepositoryName, tag: &Tag, only: &Digest) -> Result<bool, Error> {
-        self.store.remove_tag(name, tag, Some(only)).await.map_err(fault::store("removing a tag"))
+        let (registry, name, tag, only) = (self.clone(), name.clone(), tag.clone(), only.clone());
+        let removal = async move {
+            let removed = registry.store.remove_tag(&name, &tag, Some(&only)).await;
+            removed.map_err(fault::store("removing a tag"))
+        };
+        self.to_the_end(removal).await
     }
 
     /// Removes a manifest and every tag that points at it. `ManifestUnknown` if it is not there. [distribution-spec, Deleting

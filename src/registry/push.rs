@@ -23,7 +23,7 @@ enum Piece {
 
 impl Registry {
     /// Makes a change on a task of its own, so that it comes to its end although who waits for it leaves.
-    async fn to_the_end<T: Send + 'static>(
+    pub(crate) async fn to_the_end<T: Send + 'static>(
         &self,
         change: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {

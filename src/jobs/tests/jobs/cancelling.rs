@@ -57,7 +57,7 @@ async fn a_work_that_does_not_listen_is_dropped_after_its_grace_period() {
     let id = world.submit(&process, "a").await;
     settle().await;
     process.jobs.cancel(id, "me").await.unwrap();
-    world.pass(GRACE - Duration::from_secs(1)).await;
+    world.pass_almost(GRACE).await;
     assert_eq!(process.record(id).await.state, JobState::Running);
     world.pass(Duration::from_secs(1)).await;
     let record = process.record(id).await;
@@ -124,13 +124,13 @@ async fn a_stop_does_not_wait_longer_than_the_grace_period() {
     let id = world.submit(&process, "a").await;
     settle().await;
     process.stop.cancel();
-    world.pass(GRACE - Duration::from_secs(1)).await;
+    world.pass_almost(GRACE).await;
     assert!(!process.task.is_finished());
     world.pass(Duration::from_secs(1)).await;
     (&mut process.task).await.unwrap();
     // Its lease is left to run out.
     let other = world.start(work(|_| async { Outcome::Done(Value::Null) }));
-    world.pass(LEASE - Duration::from_secs(1)).await;
+    world.pass_almost(LEASE).await;
     assert_eq!(other.record(id).await.state, JobState::Running);
     world.pass(Duration::from_secs(7)).await;
     assert_eq!(other.record(id).await.state, JobState::Done);

@@ -98,6 +98,11 @@ impl World {
         }
     }
 
+    /// Lets time pass but for a second.
+    pub(crate) async fn pass_almost(&self, duration: Duration) {
+        self.pass(duration.saturating_sub(Duration::from_secs(1))).await;
+    }
+
     pub(crate) fn job(&self, key: &str) -> NewJob {
         let (kind, key, due) = ("test".to_owned(), key.to_owned(), self.clock.now());
         NewJob { kind, key, input: Value::Null, due, stamp: None, by: Some("somebody".to_owned()) }

@@ -2,8 +2,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use roadstead_jobs::{JobState, Outcome};
+use roadstead_jobs::{JobState, NewJob, Outcome, Submitted};
 use serde_json::json;
+use telemetry::Clock;
 
 use crate::harness::{LEASE, POLL, World, done, endless, settle, work};
 
@@ -19,7 +20,7 @@ async fn the_job_of_a_process_that_died_is_taken_over_from_its_checkpoint_when_i
     settle().await;
     drop(dead);
     let process = world.start(work(|job| async move { Outcome::Done(job.checkpoint()) }));
-    world.pass(LEASE - Duration::from_secs(1)).await;
+    world.pass_almost(LEASE).await;
     assert_eq!(process.record(id).await.state, JobState::Running);
     world.pass(Duration::from_secs(1)).await;
     let record = process.record(id).await;
@@ -86,9 +87,12 @@ async fn a_holder_that_cannot_reach_the_state_drops_its_work_before_another_begi
     let id = world.submit(&one, "a").await;
     settle().await;
     one.line.cut(true);
-    world.pass(LEASE - Duration::from_secs(1)).await;
+    world.pass_almost(LEASE * 5 / 6).await;
     assert_eq!(working.load(Ordering::Relaxed), 1);
-    world.pass(LEASE + POLL * 2).await;
+    world.pass(Duration::from_secs(1)).await;
+    assert_eq!(working.load(Ordering::Relaxed), 0);
+    assert_eq!(two.record(id).await.epoch, 1);
+    world.pass(LEASE + POLL).await;
     assert_eq!((working.load(Ordering::Relaxed), most.load(Ordering::Relaxed)), (0, 1));
     let record = two.record(id).await;
     assert_eq!((record.state, record.result), (JobState::Done, json!(2)));
@@ -118,6 +122,53 @@ async fn a_result_is_written_when_the_state_can_be_reached_again() {
     process.line.cut(false);
     world.pass(Duration::from_secs(2)).await;
     assert_eq!(process.record(id).await.state, JobState::Done);
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_is_known_again() {
+    let world = World::default();
+    let saves = work(|job| async move {
+        job.save(json!(1)).await.unwrap();
+        job.cancelled().cancelled().await;
+        Outcome::Done(job.checkpoint())
+    });
+    let process = world.start(saves);
+    settle().await;
+    // Of a claim.
+    let due = world.clock.now() + Duration::from_secs(1);
+    let Submitted::New(id) = process.jobs.submit(NewJob { due, ..world.job("a") }).await.unwrap() else { panic!() };
+    process.line.lose_an_answer();
+    world.pass(Duration::from_secs(10)).await;
+    assert_eq!(process.record(id).await.checkpoint, json!(1));
+    // Of a renewal.
+    process.line.lose_an_answer();
+    world.pass(LEASE).await;
+    // Of the end, which is tried again at another time.
+    process.jobs.cancel(id, "me").await.unwrap();
+    process.line.lose_an_answer();
+    world.pass(Duration::from_secs(10)).await;
+    assert_eq!(process.record(id).await.state, JobState::Done);
+    let text = process.metrics.encode();
+    assert!(text.contains(r#"roadstead_job_runs_total{kind="test",outcome="done"} 1"#), "{text}");
+    assert!(!text.contains("roadstead_job_leases_lost_total{"), "{text}");
+    assert_eq!(process.jobs.history("test", "a", 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_state_that_takes_no_writes_is_not_asked_without_end() {
+    let world = World::default();
+    let process = world.start_alone(done());
+    let due = world.clock.now() + Duration::from_secs(1);
+    process.jobs.submit(NewJob { due, ..world.job("a") }).await.unwrap();
+    settle().await;
+    process.line.cut(true);
+    let before = process.line.calls();
+    world.pass(Duration::from_secs(60)).await;
+    let calls = process.line.calls() - before;
+    assert!((20..200).contains(&calls), "{calls} calls");
+    process.line.cut(false);
+    world.pass(POLL).await;
+    assert!(process.jobs.open().await.unwrap().is_empty());
 }
 
 #[tokio::test]

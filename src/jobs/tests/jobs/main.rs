@@ -4,6 +4,7 @@
 mod cancelling;
 mod finding;
 mod harness;
+mod kept;
 mod leases;
 mod outcomes;
 mod state;

@@ -81,7 +81,7 @@ impl Cloud {
 
     /// A way to the state for one process.
     pub(crate) fn line(&self, exclusive: bool, seed: u64) -> Line {
-        let faults = Faults { latency: 0, fail: 0.0, cut: false, random: StdRng::seed_from_u64(seed) };
+        let faults = Faults { latency: 0, fail: 0.0, cut: false, unheard: 0, calls: 0, random: StdRng::seed_from_u64(seed) };
         Line { cloud: self.clone(), exclusive, faults: Arc::new(Mutex::new(faults)) }
     }
 
@@ -135,6 +135,9 @@ struct Faults {
     fail: f64,
     /// Nothing comes through.
     cut: bool,
+    /// Writes whose answers will be lost.
+    unheard: u32,
+    calls: usize,
     random: StdRng,
 }
 
@@ -148,10 +151,28 @@ impl Line {
         self.faults.lock().unwrap().cut = cut;
     }
 
+    /// How often something was sent or answered.
+    pub(crate) fn calls(&self) -> usize {
+        self.faults.lock().unwrap().calls
+    }
+
+    /// The answer of the next write is lost.
+    pub(crate) fn lose_an_answer(&self) {
+        self.faults.lock().unwrap().unheard += 1;
+    }
+
+    fn is_unheard(&self) -> bool {
+        let mut faults = self.faults.lock().unwrap();
+        let before = faults.unheard;
+        faults.unheard = before.saturating_sub(1);
+        before > 0
+    }
+
     async fn way(&self, key: &str) -> Result<(), StateError> {
         let (turns, fails) = {
             let mut faults = self.faults.lock().unwrap();
             let latency = faults.latency;
+            faults.calls += 1;
             let (turns, chance) = (faults.random.random_range(0..=latency), faults.fail / 2.0);
             (turns, faults.cut || faults.random.random_bool(chance))
         };
@@ -194,7 +215,8 @@ impl State for Line {
 
     async fn swap(&self, key: &str, bytes: Bytes, expected: Option<&Version>) -> Result<Option<Version>, StateError> {
         let expected = expected.map(|version| version.downcast_ref::<Bytes>().unwrap().clone());
-        self.call(key, move |inner| {
+        let sent = bytes.clone();
+        let swapped = self.call(key, move |inner| {
             if inner.objects.get(key) != expected.as_ref() {
                 return None;
             }
@@ -205,8 +227,16 @@ impl State for Line {
             }
             inner.objects.insert(key.to_owned(), bytes.clone());
             Some(Version::new(bytes))
-        })
-        .await
+        });
+        let swapped = swapped.await?;
+        if self.is_unheard() {
+            return Err(StateError::new(key, "the answer is lost"));
+        }
+        if swapped.is_none() || self.way(key).await.is_ok() {
+            return Ok(swapped);
+        }
+        // The answer is lost, it is sent again, and refused. Then it counts as done if what is there is what was sent.
+        self.call(key, move |inner| (inner.objects.get(key) == Some(&sent)).then(|| Version::new(sent))).await
     }
 
     async fn remove(&self, key: &str) -> Result<(), StateError> {

@@ -172,6 +172,8 @@ struct Machine {
 
 #[derive(Default)]
 struct Storm {
+    /// There is one process, and it knows that.
+    alone: bool,
     clock: Arc<ManualClock>,
     cloud: Cloud,
     trace: Arc<Mutex<Trace>>,
@@ -181,12 +183,12 @@ struct Storm {
 
 impl Storm {
     fn start(&mut self, process: usize) {
-        if self.machines.contains_key(&process) {
+        if self.machines.contains_key(&process) || (self.alone && process > 0) {
             return;
         }
         self.seed += 1;
         let runtime = Builder::new_current_thread().build().unwrap();
-        let (line, stop) = (self.cloud.line(false, self.seed), CancellationToken::new());
+        let (line, stop) = (self.cloud.line(self.alone, self.seed), CancellationToken::new());
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
         let jobs = Jobs::new(Arc::new(line.clone()), clock, Metrics::new(), options(self.seed));
         let kind = Kind { history: 1000, backoff: Duration::from_secs(4), attempts: 4, ..Kind::default() };
@@ -297,8 +299,7 @@ impl Storm {
     }
 }
 
-#[test]
-fn every_job_ends_once_whatever_happens_to_those_who_do_it() {
+fn weather(alone: bool) {
     let cases = std::env::var("ROADSTEAD_SEQUENCES").map_or(100, |text| text.parse().unwrap());
     // Panics of works are part of the game.
     std::panic::set_hook(Box::new(|panic| {
@@ -308,7 +309,7 @@ fn every_job_ends_once_whatever_happens_to_those_who_do_it() {
     }));
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
     let outcome = TestRunner::new(config).run(&events(), |events| {
-        let mut storm = Storm::default();
+        let mut storm = Storm { alone, ..Storm::default() };
         for process in 0..PROCESSES {
             storm.start(process);
         }
@@ -319,7 +320,15 @@ fn every_job_ends_once_whatever_happens_to_those_who_do_it() {
         storm.check();
         Ok(())
     });
-    if let Err(error) = outcome {
-        panic!("{error}");
-    }
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[test]
+fn every_job_ends_once_whatever_happens_to_those_who_do_it() {
+    weather(false);
+}
+
+#[test]
+fn every_job_ends_once_where_there_is_one_process_at_a_time() {
+    weather(true);
 }
