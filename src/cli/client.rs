@@ -108,8 +108,11 @@ impl Remote {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = Body::Bytes(body.to_string().into());
         let url = self.url(path)?;
-        let response =
-            self.client.send(Method::POST, &url, headers, body, SILENCE).await.map_err(|error| self.unreachable(&error))?;
+        let response = self
+            .client
+            .send(Method::POST, &url, headers, body, SILENCE, SILENCE)
+            .await
+            .map_err(|error| self.unreachable(&error))?;
         self.answer(response).await
     }
 

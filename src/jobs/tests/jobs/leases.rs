@@ -163,7 +163,7 @@ async fn a_state_that_takes_no_writes_is_not_asked_without_end() {
     settle().await;
     process.line.cut(true);
     let before = process.line.calls();
-    world.pass(Duration::from_secs(60)).await;
+    world.pass(Duration::from_mins(1)).await;
     let calls = process.line.calls() - before;
     assert!((20..200).contains(&calls), "{calls} calls");
     process.line.cut(false);
