@@ -192,13 +192,13 @@ async fn a_lease_counts_from_when_its_renewal_was_sent_not_from_when_it_was_answ
     world.submit(&process, "a").await;
     settle().await;
     let told = process.line.hold_an_answer(Answer::Right);
-    world.pass(LEASE / 3).await;
-    world.pass(LEASE * 2 / 3).await;
-    told.notify_one();
-    settle().await;
+    // It is sent after a third, and answered shortly before the first lease is given up.
+    world.pass_almost(LEASE * 5 / 6).await;
     process.line.cut(true);
+    told.notify_one();
+    world.pass(LEASE / 3).await;
     assert_eq!(held.strong_count(), 2);
-    world.pass(LEASE / 6).await;
+    world.pass(Duration::from_secs(1)).await;
     assert_eq!(held.strong_count(), 1);
 }
 
