@@ -7,6 +7,7 @@ use serde_json::json;
 use telemetry::Clock;
 
 use crate::harness::{LEASE, POLL, World, done, endless, settle, work};
+use crate::state::Answer;
 
 #[tokio::test]
 async fn the_job_of_a_process_that_died_is_taken_over_from_its_checkpoint_when_its_lease_is_over() {
@@ -152,6 +153,53 @@ async fn a_write_whose_answer_is_lost_is_known_again() {
     assert!(text.contains(r#"roadstead_job_runs_total{kind="test",outcome="done"} 1"#), "{text}");
     assert!(!text.contains("roadstead_job_leases_lost_total{"), "{text}");
     assert_eq!(process.jobs.history("test", "a", 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_end_that_another_process_brought_to_the_history_meanwhile_is_no_lost_lease() {
+    let world = World::default();
+    let waits = work(|job| async move {
+        job.cancelled().cancelled().await;
+        Outcome::Done(json!(1))
+    });
+    let (one, two) = (world.start(Arc::clone(&waits)), world.start(waits));
+    let id = world.submit(&one, "a").await;
+    world.pass(POLL * 2).await;
+    one.jobs.cancel(id, "me").await.unwrap();
+    let told = one.line.hold_an_answer(Answer::Wrong);
+    world.pass(POLL * 2).await;
+    assert_eq!(two.record(id).await.state, JobState::Done);
+    told.notify_one();
+    world.pass(Duration::from_secs(2)).await;
+    let text = one.metrics.encode();
+    assert!(text.contains(r#"roadstead_job_runs_total{kind="test",outcome="done"} 1"#), "{text}");
+}
+
+#[tokio::test]
+async fn a_lease_counts_from_when_its_renewal_was_sent_not_from_when_it_was_answered() {
+    let world = World::default();
+    let alive = Arc::new(());
+    let held = Arc::downgrade(&alive);
+    let holds = work(move |_| {
+        let alive = Arc::clone(&alive);
+        async move {
+            std::future::pending::<()>().await;
+            drop(alive);
+            Outcome::Yield(json!(null))
+        }
+    });
+    let process = world.start(holds);
+    world.submit(&process, "a").await;
+    settle().await;
+    let told = process.line.hold_an_answer(Answer::Right);
+    // It is sent after a third, and answered shortly before the first lease is given up.
+    world.pass_almost(LEASE * 5 / 6).await;
+    process.line.cut(true);
+    told.notify_one();
+    world.pass(LEASE / 3).await;
+    assert_eq!(held.strong_count(), 2);
+    world.pass(Duration::from_secs(1)).await;
+    assert_eq!(held.strong_count(), 1);
 }
 
 #[tokio::test]

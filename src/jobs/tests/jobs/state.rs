@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use roadstead_jobs::{Changed, JobId, Record, State, StateError, Version};
 use serde::Deserialize;
+use tokio::sync::Notify;
 
 /// What all processes share. As in some stores, the version of an object is its content.
 #[derive(Clone, Default)]
@@ -81,7 +82,8 @@ impl Cloud {
 
     /// A way to the state for one process.
     pub(crate) fn line(&self, exclusive: bool, seed: u64) -> Line {
-        let faults = Faults { latency: 0, fail: 0.0, cut: false, unheard: 0, calls: 0, random: StdRng::seed_from_u64(seed) };
+        let faults =
+            Faults { latency: 0, fail: 0.0, cut: false, unheard: 0, held: None, calls: 0, random: StdRng::seed_from_u64(seed) };
         Line { cloud: self.clone(), exclusive, faults: Arc::new(Mutex::new(faults)) }
     }
 
@@ -128,6 +130,14 @@ pub(crate) struct Line {
     faults: Arc<Mutex<Faults>>,
 }
 
+/// What is answered at last to a write that was done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Right,
+    /// That it was not.
+    Wrong,
+}
+
 struct Faults {
     /// Turns of the scheduler that a call takes at most, each way.
     latency: u32,
@@ -137,6 +147,8 @@ struct Faults {
     cut: bool,
     /// Writes whose answers will be lost.
     unheard: u32,
+    /// The answer of the next write that is done waits for this, and then may deny that it was.
+    held: Option<(Arc<Notify>, Answer)>,
     calls: usize,
     random: StdRng,
 }
@@ -159,6 +171,13 @@ impl Line {
     /// The answer of the next write is lost.
     pub(crate) fn lose_an_answer(&self) {
         self.faults.lock().unwrap().unheard += 1;
+    }
+
+    /// The next write is done and waits for its answer until it is told.
+    pub(crate) fn hold_an_answer(&self, answer: Answer) -> Arc<Notify> {
+        let told = Arc::new(Notify::new());
+        self.faults.lock().unwrap().held = Some((Arc::clone(&told), answer));
+        told
     }
 
     fn is_unheard(&self) -> bool {
@@ -229,8 +248,15 @@ impl State for Line {
             Some(Version::new(bytes))
         });
         let swapped = swapped.await?;
-        if self.is_unheard() {
-            return Err(StateError::new(key, "the answer is lost"));
+        if swapped.is_some() {
+            let held = self.faults.lock().unwrap().held.take();
+            if let Some((told, answer)) = held {
+                told.notified().await;
+                return Ok(swapped.filter(|_| answer == Answer::Right));
+            }
+            if self.is_unheard() {
+                return Err(StateError::new(key, "the answer is lost"));
+            }
         }
         if swapped.is_none() || self.way(key).await.is_ok() {
             return Ok(swapped);

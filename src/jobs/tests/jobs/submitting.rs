@@ -6,6 +6,7 @@ use serde_json::json;
 use telemetry::Clock;
 
 use crate::harness::{POLL, World, done, endless, settle, work};
+use crate::state::Answer;
 
 #[tokio::test]
 async fn a_job_is_done_at_once_and_its_result_is_in_the_history() {
@@ -103,7 +104,7 @@ async fn what_is_due_first_comes_first_and_no_more_run_than_may() {
     });
     let now = world.clock.now();
     let early = world.start_with(true, Kind::default(), endless(), |options| options.concurrency = 0);
-    for (key, late) in [("c", 30), ("a", 10), ("d", 40), ("b", 20)] {
+    for (key, late) in [("b", 40), ("a", 30), ("c", 10), ("d", 20)] {
         let job = NewJob { due: now + Duration::from_secs(late), ..world.job(key) };
         early.jobs.submit(job).await.unwrap();
     }
@@ -115,8 +116,43 @@ async fn what_is_due_first_comes_first_and_no_more_run_than_may() {
         assert_eq!(order.lock().unwrap().len(), count);
         world.pass(Duration::from_secs(10)).await;
     }
-    assert_eq!(*order.lock().unwrap(), ["a", "b", "c", "d"]);
+    assert_eq!(*order.lock().unwrap(), ["c", "d", "a", "b"]);
     assert!(process.jobs.open().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_submission_that_is_told_late_and_wrongly_is_not_made_twice() {
+    let world = World::default();
+    let (one, two) = (world.start(done()), world.start(done()));
+    settle().await;
+    let told = one.line.hold_an_answer(Answer::Wrong);
+    let (jobs, job) = (one.jobs.clone(), world.job("a"));
+    let asking = tokio::spawn(async move { jobs.submit(job).await });
+    world.pass(POLL * 9).await;
+    assert_eq!(two.jobs.history("test", "a", 9).await.unwrap().len(), 1);
+    told.notify_one();
+    settle().await;
+    assert!(matches!(asking.await.unwrap().unwrap(), Submitted::New(_)));
+    world.pass(POLL * 9).await;
+    assert_eq!(world.cloud.jobs().len(), 1);
+}
+
+#[tokio::test]
+async fn a_job_whose_submission_was_dropped_is_done_or_was_never_made() {
+    for turns in 0..40 {
+        let world = World::default();
+        let process = world.start_alone(done());
+        process.line.disturb(5, 0.0);
+        settle().await;
+        let (jobs, job) = (process.jobs.clone(), world.job("a"));
+        let asking = tokio::spawn(async move { jobs.submit(job).await });
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        asking.abort();
+        world.pass(POLL * 2).await;
+        assert_eq!(world.cloud.jobs().len(), world.cloud.archived(), "dropped after {turns} turns");
+    }
 }
 
 #[tokio::test]
