@@ -140,7 +140,7 @@ impl App {
         readiness.set(true);
         let stopping = readiness.clone();
         let stop = CancellationToken::new();
-        let work = tokio::spawn(durable.run(stop.clone()));
+        let work = tasks.spawn(durable.run(stop.clone()));
         let shutdown = async move {
             shutdown.await;
             stopping.set(false);

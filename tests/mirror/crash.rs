@@ -153,8 +153,10 @@ async fn three_servers_on_one_bucket_run_each_time_of_a_schedule_once() {
     for sunday in 1..=SUNDAYS {
         let mut seen = Vec::new();
         for _ in 0..4000 {
-            clock.advance(Duration::from_mins(5));
-            tokio::time::sleep(Duration::from_millis(3)).await;
+            // Quickly to the next Sunday, and then in steps in which whoever works can renew its lease.
+            let is_open = seen.first().is_some_and(|run: &Value| run["ended"].is_null());
+            clock.advance(if is_open { Duration::from_secs(1) } else { Duration::from_mins(30) });
+            tokio::time::sleep(Duration::from_millis(10)).await;
             seen = runs(sunday % 3).await;
             if seen.len() >= sunday && !seen[0]["ended"].is_null() {
                 break;

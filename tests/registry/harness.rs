@@ -171,7 +171,7 @@ pub(crate) fn refused(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 
-/// Every file in a folder of a store but its lock and layout, to see what was left.
+/// Every file in a folder of a store but its lock, its layout and the token of operators, to see what was left.
 pub(crate) fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -186,7 +186,7 @@ pub(crate) fn files(folder: &Path) -> Vec<String> {
         }
     }
     // The log of what was written last is there as long as the folder is.
-    found.retain(|file| !matches!(file.as_str(), "lock" | "layout" | "redo.0" | "redo.1"));
+    found.retain(|file| !matches!(file.as_str(), "lock" | "layout" | "redo.0" | "redo.1" | "admin-token"));
     found.sort();
     found
 }
