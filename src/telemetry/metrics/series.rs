@@ -73,6 +73,6 @@ mod tests {
                 format!("roadstead_http_requests_total{{route=\"blob\",method=\"GET\",status=\"{status}\"}} {}", status % 3);
             assert_eq!(text.contains(&line), status % 3 > 0, "{line}");
         }
-        assert!(text.contains("roadstead_http_request_duration_seconds_count{route=\"blob\"} 500"));
+        assert!(text.contains("roadstead_http_request_duration_seconds_count{route=\"blob\"} 501"));
     }
 }
