@@ -51,7 +51,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Descriptor>, oci::Error> {
 pub(crate) fn name_of(descriptor: &Descriptor) -> Option<Name> {
     let annotations = descriptor.annotations.as_ref()?;
     let names = || [CONTAINERD_NAME, REF_NAME].into_iter().filter_map(|key| annotations.get(key));
-    if let Some(full) = names().find_map(|text| full_name(text)) {
+    if let Some(full) = names().find_map(|text| full_name(text, &descriptor.digest)) {
         return Some(full);
     }
     let text = annotations.get(REF_NAME).or_else(|| annotations.get(CONTAINERD_NAME))?;
@@ -59,13 +59,13 @@ pub(crate) fn name_of(descriptor: &Descriptor) -> Option<Name> {
     Some(Name { repository: None, place })
 }
 
-/// `repository:tag` or `repository@digest`.
-fn full_name(text: &str) -> Option<Name> {
-    if let Some((repository, digest)) = text.split_once('@') {
+/// `repository:tag` or `repository@digest`. Which digest that is, the descriptor says.
+fn full_name(text: &str, digest: &Digest) -> Option<Name> {
+    if let Some((repository, said)) = text.split_once('@') {
         // Between them may stand a tag, which then says nothing more.
         let repository = repository.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(repository, |(name, _)| name);
-        let place = Place::Digest(Digest::parse(digest).ok()?);
-        return Some(Name { repository: Some(repository_name(repository)?), place });
+        Digest::parse(said).ok()?;
+        return Some(Name { repository: Some(repository_name(repository)?), place: Place::Digest(digest.clone()) });
     }
     let (repository, tag) = text.rsplit_once(':')?;
     Some(Name { repository: Some(repository_name(repository)?), place: Place::Tag(Tag::parse(tag).ok()?) })
@@ -173,6 +173,9 @@ mod tests {
         assert_eq!(read(&[(REF_NAME, "localhost:5000/app:1")]), full("localhost_5000/app", "1"));
         assert_eq!(read(&[(REF_NAME, &format!("app@{digest}"))]), full("app", &digest));
         assert_eq!(read(&[(REF_NAME, &format!("app:1@{digest}"))]), full("app", &digest));
+        // A name cannot lead to other content than it stands at.
+        let other = Hasher::digest(Algorithm::Sha256, b"y").to_string();
+        assert_eq!(read(&[(REF_NAME, &format!("app@{other}"))]), full("app", &digest));
         assert_eq!(
             read(&[(REF_NAME, "1"), (CONTAINERD_NAME, "docker.io/library/nginx:1")]),
             full("docker.io/library/nginx", "1")
@@ -185,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_name_is_read_as_it_is_written() {
-        let digest = Hasher::digest(Algorithm::Sha512, b"y");
+        let digest = descriptor(&[]).digest;
         for repository in [Some("micro/app"), None] {
             let repository = repository.map(|name| RepositoryName::parse(name).unwrap());
             for place in [Place::Tag(Tag::parse("v1").unwrap()), Place::Digest(digest.clone())] {
