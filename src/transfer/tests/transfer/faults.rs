@@ -95,14 +95,14 @@ async fn a_quota_is_told_at_once_and_not_waited_for() {
     let (stage, layer) = large();
     let quota = || Fault::TooManyRequests { retry_after: Some("77".to_owned()) };
     for path in ["/manifests/", "/blobs/", "/referrers/"] {
+        // A new one each time: an upstream remembers what it was told.
+        let stage = large().0;
         stage.fake.fault(path, quota());
         let failure = stage.copy(&["latest"]).await.unwrap_err();
         assert_eq!(failure.limited(), Some(Limited { retry_after: Some(77) }), "{path} {failure:?}");
-        stage.fake.clear_faults();
+        assert!(stage.target.held("micro/app").tags.is_empty());
     }
-    assert!(stage.target.held("micro/app").tags.is_empty());
     // In the middle of a blob, too.
-    let (stage, layer) = (large().0, layer);
     stage.fake.fault_times(&format!("/blobs/{layer}"), 1, Fault::Cut { after: 300_000 });
     let transfer = stage.transfer();
     let tags = [];
