@@ -155,6 +155,15 @@ pub(super) async fn import(asked: ImportOptions, server: &Where, output: Output)
         }
     };
     let end = End::new(server, &clock).await?;
+    if let End::Storage(_) = end {
+        // A running server refuses this by itself.
+        let caches: Vec<_> = server.config()?.upstreams.into_iter().map(|upstream| upstream.name).collect();
+        for name in bundle::list(&asked.bundle).await?.iter().filter_map(rename) {
+            if let Some(cache) = caches.iter().find(|cache| name == **cache || name.strip_prefix(cache.as_str()).is_some()) {
+                bail!("{name} lies in the cache of {cache}, which takes no pushes: put a name in front with --prefix");
+            }
+        }
+    }
     let options = transfer::Options { sparse: true, seed: wiring::seed(), ..transfer::Options::default() };
     let progress = Progress::new();
     let work = bundle::import(&asked.bundle, end.target(), &rename, Arc::clone(&clock), options, &progress);

@@ -119,6 +119,16 @@ async fn a_bundle_brings_every_digest_to_the_other_side_and_is_the_same_each_tim
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_caches_is_not_imported_under_that_name() {
+    let (here, _there, images) = sides().await;
+    export(here.path(), "bundle.tar", &images);
+    let ended = roadstead(here.path(), &["import", "--config", "r.toml", "bundle.tar"]);
+    assert_eq!(ended.status.code(), Some(1));
+    let error = String::from_utf8(ended.stderr).unwrap();
+    assert!(error.contains("the cache of docker.io") && error.contains("--prefix"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn skopeo_reads_an_image_of_a_bundle() {
     let (here, _there, images) = sides().await;
     export(here.path(), "bundle.tar", &images);
