@@ -35,6 +35,8 @@ pub struct App {
     server: Server,
     front: Front,
     durable: Durable,
+    /// Cancelled when the server is told to stop.
+    stop: CancellationToken,
     registry: Registry,
     readiness: Readiness,
     tasks: TaskTracker,
@@ -81,13 +83,20 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
         external_url: external_url.unwrap_or_default(),
     });
     let durable = Durable::new(&config, &store, &registry, &remotes, &clock, &metrics)?;
-    let front = Front { api, admin: admin(&config, &durable, &clock, &metrics)? };
+    let stop = CancellationToken::new();
+    let front = Front { api, admin: admin(&config, &durable, &stop, &clock, &metrics)? };
     let upload_lifetime = config.storage.upload_lifetime;
-    Ok(App { server, front, durable, registry, readiness, tasks, clock, upload_lifetime })
+    Ok(App { server, front, durable, stop, registry, readiness, tasks, clock, upload_lifetime })
 }
 
 /// The API of operators, with the token of its file, which is made if it is not there.
-fn admin(config: &Config, durable: &Durable, clock: &Arc<dyn Clock>, metrics: &Metrics) -> anyhow::Result<Admin> {
+fn admin(
+    config: &Config,
+    durable: &Durable,
+    stop: &CancellationToken,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> anyhow::Result<Admin> {
     let mut random = [0; 32];
     random[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
     random[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
@@ -97,6 +106,7 @@ fn admin(config: &Config, durable: &Durable, clock: &Arc<dyn Clock>, metrics: &M
         mirrors: durable.mirrors.clone(),
         metrics: metrics.clone(),
         clock: Arc::clone(clock),
+        stop: stop.clone(),
     }))
 }
 
@@ -136,10 +146,9 @@ impl App {
 
     /// Answers requests until `shutdown` resolves, then lets running ones finish. `false` if some had to be cut.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {
-        let Self { server, front, durable, registry, readiness, tasks, clock, upload_lifetime } = self;
+        let Self { server, front, durable, stop, registry, readiness, tasks, clock, upload_lifetime } = self;
         readiness.set(true);
         let stopping = readiness.clone();
-        let stop = CancellationToken::new();
         let work = tasks.spawn(durable.run(stop.clone()));
         let shutdown = async move {
             shutdown.await;

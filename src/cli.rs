@@ -207,6 +207,11 @@ fn summary(config: &Config) -> String {
     if config.upstreams.is_empty() {
         text.push_str(&line("pulls from", "no upstream"));
     }
+    for mirror in &config.mirrors {
+        let when = mirror.schedule.as_ref().map_or_else(|| "when told to".to_owned(), ::mirror::Schedule::describe);
+        let to = mirror.registry.as_ref().map_or_else(|| mirror.to.to_string(), |host| format!("{host}/{}", mirror.to));
+        text.push_str(&line("mirrors", &format!("{}: {}/{} to {to}, {when}", mirror.name, mirror.upstream, mirror.from)));
+    }
     text
 }
 

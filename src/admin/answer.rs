@@ -61,7 +61,9 @@ impl From<jobs::Error> for Refusal {
     fn from(error: jobs::Error) -> Self {
         match error {
             jobs::Error::Unknown { .. } => Self::Unknown(error.to_string()),
-            jobs::Error::NotEnded { .. } | jobs::Error::Ended { .. } => Self::Conflict(error.to_string()),
+            jobs::Error::NotEnded { .. } | jobs::Error::Ended { .. } | jobs::Error::Done { .. } => {
+                Self::Conflict(error.to_string())
+            }
             jobs::Error::Invalid { .. } => Self::Invalid(error.to_string()),
             other => {
                 tracing::error!(error = %telemetry::chain(&other), "a request of an operator failed");

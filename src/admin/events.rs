@@ -50,6 +50,7 @@ impl Admin {
                             Some((Ok(line(&record)), None))
                         }
                     },
+                    () = admin.parts().stop.cancelled() => None,
                     () = admin.parts().clock.sleep(SIGN_OF_LIFE) => Some((Ok(Bytes::from_static(b"\n")), Some(watch))),
                 }
             }

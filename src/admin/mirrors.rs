@@ -82,8 +82,7 @@ impl Admin {
                 .map_err(|error| Refusal::Invalid(format!("the body is not {{\"dry_run\": true}}: {error}")))?
         };
         let now = self.parts().clock.now();
-        let at = u64::try_from(now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
-        let input = serde_json::to_value(Input { dry_run: asked.dry_run, at }).map_err(|_| Refusal::Failed)?;
+        let input = serde_json::to_value(Input { dry_run: asked.dry_run }).map_err(|_| Refusal::Failed)?;
         let job = NewJob {
             kind: mirror::KIND.to_owned(),
             key: mirror.name.clone(),
@@ -94,7 +93,17 @@ impl Admin {
         };
         match self.parts().jobs.submit(job).await? {
             Submitted::New(id) => Ok(json(StatusCode::ACCEPTED, &json!({ "id": id, "new": true }))),
-            Submitted::Open(id) => Ok(json(StatusCode::OK, &json!({ "id": id, "new": false }))),
+            Submitted::Open(id) => {
+                let open = self.record(id).await?;
+                let other = serde_json::from_value::<Input>(open.input).unwrap_or_default();
+                if other.dry_run != asked.dry_run {
+                    let what = if other.dry_run { "a dry run" } else { "a run" };
+                    return Err(Refusal::Conflict(format!(
+                        "{what} of this mirror has not ended: {id}; wait for it, or cancel it"
+                    )));
+                }
+                Ok(json(StatusCode::OK, &json!({ "id": id, "new": false })))
+            }
             Submitted::Past => Err(Refusal::Failed),
         }
     }

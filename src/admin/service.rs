@@ -15,6 +15,7 @@ use jobs::Jobs;
 use mirror::Mirrors;
 use server::{Body, RequestBody};
 use telemetry::{Clock, Metrics};
+use tokio_util::sync::CancellationToken;
 
 use crate::answer::Refusal;
 use crate::route::Route;
@@ -35,6 +36,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Once it is cancelled, what would go on for long ends: the server stops.
+    pub stop: CancellationToken,
 }
 
 /// `/api/v1/` as a tower service. Cheap to clone.

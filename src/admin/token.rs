@@ -33,8 +33,8 @@ pub enum TokenError {
         /// Why.
         source: io::Error,
     },
-    /// It can be read by others than its owner.
-    #[error("the token file {path} may be read by others (mode {mode:o}): chmod 600 {path}", path = .path.display())]
+    /// It can be read by everybody.
+    #[error("the token file {path} may be read by everybody (mode {mode:o}): chmod 600 {path}", path = .path.display())]
     Open {
         /// Which file.
         path: PathBuf,
@@ -55,16 +55,28 @@ pub enum TokenError {
 impl Token {
     /// Reads the token of a file, or makes the file with a new one of these `random` bytes. Only its owner may read it.
     pub fn load_or_make(path: &Path, random: [u8; 32]) -> Result<Self, TokenError> {
-        let written = |source| TokenError::File { path: path.to_owned(), done: "written", source };
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Ok(mut file) => {
-                let token = encode(random);
-                file.write_all(format!("{token}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(written)?;
-                Ok(Self(SecretString::from(token)))
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::load(path),
-            Err(error) => Err(written(error)),
+        match Self::load(path) {
+            Err(TokenError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            loaded => return loaded,
         }
+        // Whole or not at all: a start that is cut leaves no empty file. Of two starts at once one is first.
+        let mut named = path.as_os_str().to_owned();
+        named.push(format!(".{}", encode(random).get(..8).unwrap_or_default()));
+        let named = PathBuf::from(named);
+        let made = Self::make(&named, &encode(random)).and_then(|()| match fs::hard_link(&named, path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        });
+        // If it was not made there is nothing to remove.
+        let _ = fs::remove_file(&named);
+        made.map_err(|source| TokenError::File { path: path.to_owned(), done: "written", source })?;
+        Self::load(path)
+    }
+
+    fn make(path: &Path, token: &str) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(format!("{token}\n").as_bytes())?;
+        file.sync_all()
     }
 
     /// Reads the token of a file.
@@ -72,7 +84,8 @@ impl Token {
         let read = |source| TokenError::File { path: path.to_owned(), done: "read", source };
         let metadata = fs::metadata(path).map_err(read)?;
         let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
+        // A group may: that is how clusters hand secrets to a process.
+        if mode & 0o007 != 0 {
             return Err(TokenError::Open { path: path.to_owned(), mode });
         }
         if metadata.len() > LONGEST {
@@ -150,7 +163,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         fs::write(&path, "0123456789012345678901234\n").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(Token::load(&path).unwrap_err().to_string().contains("chmod 600"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert!(Token::load(&path).is_ok());

@@ -45,7 +45,7 @@ pub(super) struct ImportOptions {
     bundle: PathBuf,
     /// Put this before every repository's name, such as airgap
     #[arg(long, value_name = "NAME")]
-    prefix: Option<String>,
+    prefix: Option<RepositoryName>,
     /// The repository for images that the bundle gives no repository
     #[arg(long, value_name = "NAME")]
     repository: Option<RepositoryName>,
@@ -65,6 +65,10 @@ impl End {
     async fn new(server: &Where, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
         let config = server.config()?;
         if server.is_named() {
+            return Self::running(server, &config, clock);
+        }
+        if matches!(config.storage.location, Location::Memory) {
+            // What a stopped server had there is gone.
             return Self::running(server, &config, clock);
         }
         if let Location::Folder(folder) = &config.storage.location
@@ -150,7 +154,7 @@ pub(super) async fn import(asked: ImportOptions, server: &Where, output: Output)
     let rename = |image: &bundle::Image| {
         let name = image.repository.clone().or_else(|| asked.repository.clone())?;
         match &asked.prefix {
-            Some(prefix) => name.under(prefix).ok(),
+            Some(prefix) => name.under(prefix.as_str()).ok(),
             None => Some(name),
         }
     };

@@ -54,6 +54,8 @@ impl Where {
     /// Where the server is.
     pub(super) fn url(&self, config: &Config) -> anyhow::Result<Url> {
         if let Some(url) = &self.server {
+            let is_plain = url.username().is_empty() && url.password().is_none();
+            anyhow::ensure!(is_plain, "--server holds a user name or password; leave it out of the URL");
             return Ok(url.clone());
         }
         if let Some(url) = config.server.external_url.as_ref().filter(|_| self.file.config.is_some()) {
@@ -87,10 +89,24 @@ impl Where {
         let token = match (std::env::var("ROADSTEAD_TOKEN"), &self.token_file) {
             (Ok(token), None) => Token::new(token.trim()).context("ROADSTEAD_TOKEN is not a token")?,
             (_, Some(path)) => Token::load(path)?,
+            // The token of this machine's server is for no other.
+            (Err(_), None) if self.is_named() && !is_here(&base) => {
+                bail!("name the token file of {base} with --token-file, or put its token into ROADSTEAD_TOKEN")
+            }
             (Err(_), None) => Token::load(&config.token_file())
                 .context("name the server's token file with --token-file, or put the token into ROADSTEAD_TOKEN")?,
         };
         Ok(Remote { client, base, token })
+    }
+}
+
+/// Is this a server on this machine?
+fn is_here(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 
@@ -116,7 +132,7 @@ impl Remote {
         self.answer(response).await
     }
 
-    /// Hands each line of JSON to `seen`, as it comes, until there are no more.
+    /// Hands each line of JSON to `seen`, as it comes, until there are no more, or the server goes away.
     pub(super) async fn lines(&self, path: &str, mut seen: impl FnMut(Value)) -> anyhow::Result<()> {
         let url = self.url(path)?;
         let response = self.client.get(&url, self.headers()?).await.map_err(|error| self.unreachable(&error))?;
@@ -125,11 +141,18 @@ impl Remote {
         }
         let mut rest = BytesMut::new();
         let mut chunks = Box::pin(response.stream());
+        let mut is_begun = false;
         while let Some(chunk) = chunks.next().await {
-            rest.extend_from_slice(&chunk.map_err(|error| self.unreachable(&error))?);
+            match chunk {
+                Ok(bytes) => rest.extend_from_slice(&bytes),
+                // The server went away in the middle.
+                Err(_) if is_begun => break,
+                Err(error) => return Err(self.unreachable(&error)),
+            }
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let line = rest.split_to(end + 1);
                 if !line.trim_ascii().is_empty() {
+                    is_begun = true;
                     seen(serde_json::from_slice(&line).context("the server sent a line that is not JSON")?);
                 }
             }

@@ -85,6 +85,9 @@ pub(super) async fn run(command: Command, server: &Where, output: Output) -> any
         }
         Command::Retry { run } => {
             let answer = remote.post(&format!("jobs/{}/retry", segment(&run)), &Value::Null).await?;
+            if answer["new"] == json!(false) {
+                super::complain("another run of this mirror has not ended; this is it");
+            }
             follow(&remote, text(&answer, "id"), output).await
         }
     }
@@ -196,10 +199,11 @@ fn history(answer: &Value) -> String {
             count("unchanged"),
             count("failed"),
             bytes(totals["bytes_copied"].as_u64().unwrap_or_default()),
+            text(run, "reason").to_owned(),
         ]
     };
     let rows: Vec<_> = runs.iter().map(row).collect();
-    table(["RUN", "STATE", "STARTED", "TOOK", "COPIED", "UNCHANGED", "FAILED", "BYTES"], &rows)
+    table(["RUN", "STATE", "STARTED", "TOOK", "COPIED", "UNCHANGED", "FAILED", "BYTES", "REASON"], &rows)
 }
 
 /// What a run did for every tag.

@@ -119,6 +119,12 @@ fn check(section: &Section<'_, '_>, mirror: &Mirror) {
         section
             .wrong("trimmed_as", "is of no use without `platforms`: there is nothing to trim; add them, or remove it".to_owned());
     }
+    if let Some(template) = mirror.trimmed_as.as_ref().filter(|template| template.is_dated()) {
+        section.wrong(
+            "trimmed_as",
+            format!("{:?} makes a new tag each time, which nothing would remove; leave the date out", template.as_str()),
+        );
+    }
     if let Some(template) = mirror.trimmed_as.as_ref().filter(|template| mirror.tag_as.contains(template)) {
         section.wrong("trimmed_as", format!("{:?} is in `tag_as` too, where the original index is", template.as_str()));
     }
@@ -373,7 +379,8 @@ mod tests {
             ("tag_as = [\"-{tag}\"]", "makes no tag"),
             ("platforms = [\"amd64\"]", "a platform is"),
             ("keep = 3", "is about dated tags"),
-            ("trimmed_as = \"slim\"", "no use without `platforms`"),
+            ("trimmed_as = \"{tag}-slim\"", "no use without `platforms`"),
+            ("platforms = [\"linux/amd64\"]\ntrimmed_as = \"{tag}-{date}\"", "nothing would remove"),
             ("same_day = \"later\"", "\"suffix\" or \"refuse\""),
         ] {
             refused(&format!("{PLAIN}{line}\n"), expected);

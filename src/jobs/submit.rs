@@ -46,6 +46,9 @@ pub enum Submitted {
     Past,
 }
 
+/// No replica's clock is further ahead than this.
+const STAMPS_AHEAD: Duration = Duration::from_hours(24);
+
 impl Inner {
     pub(crate) async fn submit(&self, job: NewJob) -> Result<Submitted, Error> {
         let address = Address::new(&job.kind, &job.key)?;
@@ -96,7 +99,10 @@ impl Inner {
                 self.wake.notify_one();
                 return Ok(Submitted::New(record.id));
             }
-            if only.is_some() && before.stamp >= only {
+            // A stamp that is a time far ahead comes from a clock that was wrong once, and must not silence a schedule until then.
+            let ahead = millis(self.clock.now() + STAMPS_AHEAD);
+            let stamp = before.stamp.filter(|stamp| *stamp <= ahead);
+            if only.is_some() && stamp >= only {
                 return Ok(Submitted::Past);
             }
             if let (Some(open), Some(seen)) = (&before.open, &seen) {
@@ -106,7 +112,7 @@ impl Inner {
                 self.archive(address, seen).await?;
                 continue;
             }
-            let stamp = before.stamp.max(record.stamp);
+            let stamp = stamp.max(record.stamp);
             let slot = Slot { revision: before.revision.saturating_add(1), stamp, last: before.last, open: Some(record.clone()) };
             if self.swap(address, slot, seen.as_ref().map(|seen| &seen.version)).await?.is_some() {
                 tracing::info!(job = %record.id, kind = address.kind, key = address.key, by = record.by, "a job was submitted");

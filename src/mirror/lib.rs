@@ -4,6 +4,7 @@
 //! of a server as durable work: [`Mirrors::schedule`] submits a job at each time of a schedule, and the job copies tag by tag, each with
 //! an outcome of its own. Dated tags are written only for new content and never moved; what a mirror remembers lies in [`Memories`].
 
+mod live;
 mod memory;
 mod plan;
 mod report;

@@ -17,6 +17,9 @@ pub struct Memories(Arc<dyn State>);
 pub struct Memory {
     /// When the mirror was first known, in milliseconds since 1970: earlier times of its schedule are not caught up.
     pub since: u64,
+    /// Between which repositories the mirror was when this was learned. For others nothing of it holds.
+    #[serde(default)]
+    pub ends: String,
     /// When a run last ended well, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success: Option<u64>,
@@ -33,6 +36,9 @@ pub struct Known {
     pub at: u64,
     /// When signatures and the like were last looked for, in milliseconds since 1970.
     pub referrers_at: u64,
+    /// It was removed because it is gone at the upstream.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_gone: bool,
     /// The dated tags that stand for it, in the order in which they were written.
     pub dated: Vec<Dated>,
 }

@@ -3,6 +3,7 @@
 use jiff::Zoned;
 use oci::{Digest, Error, Push, Tag};
 
+use crate::live::Live;
 use crate::memory::Known;
 use crate::settings::{Mirror, SameDay};
 
@@ -51,12 +52,16 @@ impl Mirror {
         known: Option<&Known>,
         stamp: &Zoned,
         target: &dyn Push,
+        live: &Live,
     ) -> Result<Plan, PlanError> {
         let mut plan = Plan::default();
         for template in &self.tag_as {
             let wrong = |error: oci::TagError| PlanError::Name { template: template.to_string(), reason: error.to_string() };
             let tag = template.render(source, stamp, digest).map_err(wrong)?;
             if !template.is_dated() {
+                if live.is_dated(&tag) {
+                    return Err(PlanError::Taken { tag });
+                }
                 if target.tagged(&self.to, &tag).await?.as_ref() != Some(digest) {
                     plan.set.push(tag);
                 }
@@ -68,6 +73,7 @@ impl Mirror {
                 continue;
             }
             let (tag, is_free) = self.free(&tag, digest, target).await?;
+            live.reserve(&tag);
             if is_free {
                 plan.set.push(tag.clone());
             }
@@ -85,7 +91,7 @@ impl Mirror {
     /// A dated tag that may stand for `digest`: this one, or with a number after it; and whether it is still to be set.
     async fn free(&self, tag: &Tag, digest: &Digest, target: &dyn Push) -> Result<(Tag, bool), PlanError> {
         let mut candidate = tag.clone();
-        for number in 2..=MOST_SUFFIXES {
+        for number in 2..=MOST_SUFFIXES + 1 {
             match target.tagged(&self.to, &candidate).await? {
                 None => return Ok((candidate, true)),
                 // A run that ended before it could remember it.

@@ -1,19 +1,18 @@
 //! One run of a mirror.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use jiff::{Timestamp, Zoned};
 use oci::{Digest, Discover, Error, Page, Push, Reference, RepositoryName, Tag};
 use telemetry::Clock;
-use tokio::sync::Mutex;
 use transfer::{Copied, Progress, Source, Transfer};
 
-use crate::memory::{Dated, Known, Memories, Memory};
+use crate::live::Live;
+use crate::memory::{Dated, Known};
 use crate::plan::{Plan, PlanError};
 use crate::report::{TagOutcome, TagReport};
 use crate::retention;
@@ -23,6 +22,9 @@ use crate::settings::Mirror;
 const TAG_PAGE: usize = 1000;
 /// Pages of a listing after which it is taken for endless.
 const MOST_PAGES: usize = 1000;
+
+/// Seconds after which a registry is asked again that did not say when.
+const UNSAID: u64 = 60;
 
 /// Where a mirror's copies go.
 #[async_trait]
@@ -54,25 +56,24 @@ pub struct Bound {
 /// What a run needs beside the mirror itself.
 pub(crate) struct Run<'r> {
     pub(crate) bound: &'r Bound,
-    pub(crate) memories: &'r Memories,
     pub(crate) pins: &'r dyn Pins,
     pub(crate) clock: &'r dyn Clock,
     pub(crate) stamp: Zoned,
     /// Change nothing.
     pub(crate) is_dry: bool,
-    /// What was known before the run.
-    pub(crate) memory: Memory,
-    /// Set once the upstream's quota is used up: nothing further is begun. Seconds until it may be asked again.
-    pub(crate) exhausted: Mutex<Option<u64>>,
-    pub(crate) stopped: AtomicBool,
+    pub(crate) live: Live,
+    /// Remembered tags that are not selected any more, and are only looked at to see whether they are gone.
+    pub(crate) followed: OnceLock<BTreeSet<Tag>>,
+    /// Set once a registry's quota is used up: nothing further is begun. When it may be asked again, and what it said.
+    pub(crate) exhausted: Mutex<Option<(u64, String)>>,
     /// The tags that are being copied, and how far each is.
-    pub(crate) active: std::sync::Mutex<BTreeMap<Tag, Progress>>,
+    pub(crate) active: Mutex<BTreeMap<Tag, Progress>>,
 }
 
 /// Why a source tag could not be mirrored.
 enum Failure {
-    /// Not now.
-    Quota(Option<u64>),
+    /// Not now; the seconds after which it may be asked again, and what was said.
+    Quota(u64, String),
     /// Not like this.
     Told(TagReport),
 }
@@ -80,7 +81,9 @@ enum Failure {
 impl Failure {
     fn new(cause: Option<&Error>, error: &(dyn std::error::Error + 'static)) -> Self {
         let outcome = match cause {
-            Some(Error::TooManyRequests { retry_after, .. }) => return Self::Quota(*retry_after),
+            Some(Error::TooManyRequests { retry_after, reason }) => {
+                return Self::Quota(retry_after.unwrap_or(UNSAID).max(1), reason.clone());
+            }
             // What is wrong with the content, or with us, is so the next time as well.
             Some(
                 Error::DigestInvalid { .. }
@@ -130,10 +133,9 @@ impl Run<'_> {
         let there = if mirror.is_exact() { Vec::new() } else { self.listed().await? };
         let mut selected = crate::select::select(&there, &mirror.tags, &mirror.exclude);
         if mirror.follow_deletions {
-            // What was copied once and is gone has to be looked at to be removed.
-            let selected_now: BTreeSet<Tag> = selected.iter().cloned().collect();
-            let before = self.memory.tags.keys().filter_map(|tag| Tag::parse(tag).ok());
-            selected.extend(before.filter(|tag| !selected_now.contains(tag) && !there.contains(tag)));
+            let now: BTreeSet<&Tag> = selected.iter().chain(&there).collect();
+            let followed: BTreeSet<Tag> = self.live.known().into_iter().filter(|tag| !now.contains(tag)).collect();
+            selected.extend(self.followed.get_or_init(|| followed).iter().cloned());
         }
         Ok(selected)
     }
@@ -152,39 +154,37 @@ impl Run<'_> {
         Err(Error::Upstream { upstream: self.mirror().upstream.clone(), reason: "its listing of tags has no end".to_owned() })
     }
 
-    /// Mirrors these tags, several at a time, and hands each report to `told` as it comes. Ends early when the upstream wants to be
-    /// left alone, or when the run is stopped.
-    pub(crate) async fn copy<F>(&self, tags: Vec<Tag>, told: impl Fn(Tag, TagReport) -> F)
-    where
-        F: Future<Output = ()>,
-    {
-        let jobs = futures_util::stream::iter(tags).map(|tag| async {
+    /// Mirrors these tags, several at a time, and hands each report to `told` as it comes. Begins no more once a registry wants to be
+    /// left alone.
+    pub(crate) async fn copy(&self, tags: Vec<Tag>, told: impl Fn(Tag, TagReport)) {
+        let copies = futures_util::stream::iter(tags).map(|tag| async {
             let report = self.tag(&tag).await;
             (tag, report)
         });
-        let mut reports = jobs.buffer_unordered(self.mirror().at_once.max(1));
+        let mut reports = copies.buffer_unordered(self.mirror().at_once.max(1));
         while let Some((tag, report)) = reports.next().await {
             if let Some(report) = report {
-                told(tag, report).await;
+                told(tag, report);
             }
         }
     }
 
-    /// Mirrors one tag; `None` if that was not begun, or has to wait for the upstream.
+    /// Mirrors one tag; `None` if that was not begun, or has to wait.
     async fn tag(&self, tag: &Tag) -> Option<TagReport> {
-        if self.stopped.load(Ordering::Relaxed) || self.exhausted.lock().await.is_some() {
+        if lock(&self.exhausted).is_some() {
             return None;
         }
         let start = self.clock.monotonic();
         let progress = Progress::new();
-        self.active().insert(tag.clone(), progress.clone());
+        lock(&self.active).insert(tag.clone(), progress.clone());
         let mirrored = self.mirror_tag(tag, &progress).await;
-        self.active().remove(tag);
+        lock(&self.active).remove(tag);
         let report = match mirrored {
             Ok(report) | Err(Failure::Told(report)) => report,
-            Err(Failure::Quota(retry_after)) => {
-                let mut exhausted = self.exhausted.lock().await;
-                *exhausted = Some(exhausted.unwrap_or_default().max(retry_after.unwrap_or(60)));
+            Err(Failure::Quota(seconds, reason)) => {
+                let mut exhausted = lock(&self.exhausted);
+                let longest = exhausted.as_ref().map_or(0, |(seconds, _)| *seconds).max(seconds);
+                *exhausted = Some((longest, reason));
                 return None;
             }
         };
@@ -192,25 +192,29 @@ impl Run<'_> {
         Some(TagReport { duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), ..report })
     }
 
-    pub(crate) fn active(&self) -> MutexGuard<'_, BTreeMap<Tag, Progress>> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn mirror_tag(&self, tag: &Tag, progress: &Progress) -> Result<TagReport, Failure> {
         let mirror = self.mirror();
-        let known = self.memory.tags.get(tag.as_str());
+        let known = self.live.get(tag);
         let digest = match self.bound.source.resolve(&mirror.from, &Reference::Tag(tag.clone())).await {
             Ok(stat) => stat.digest,
             Err(error) if error.is_unknown() => return self.gone(tag, known, &error).await,
             Err(error) => return Err(error.into()),
         };
+        if self.followed.get().is_some_and(|followed| followed.contains(tag)) {
+            // It is there, but nobody wants it any more.
+            return Ok(TagReport { digest: Some(digest), ..TagReport::new(TagOutcome::Unchanged) });
+        }
         let target: &dyn Push = self.bound.target.as_ref();
-        let plan = mirror.plan(tag, &digest, known, &self.stamp, target).await?;
-        let same = known.filter(|known| known.digest == digest);
-        if let Some(known) = same
+        // What was copied may have been removed here since.
+        let same = known.as_ref().filter(|known| known.digest == digest);
+        let is_here = same.is_some() && target.has_manifest(&mirror.to, &digest).await?;
+        let plan =
+            mirror.plan(tag, &digest, known.as_ref().filter(|_| is_here || same.is_none()), &self.stamp, target, &self.live);
+        let plan = plan.await?;
+        if let Some(known) = same.filter(|_| is_here)
             && plan == Plan::default()
         {
-            return self.unchanged(tag, known, progress).await;
+            return self.unchanged(tag, known.clone(), progress).await;
         }
         if self.is_dry {
             let targets = plan.set.into_iter().chain(plan.trimmed).collect();
@@ -221,40 +225,49 @@ impl Run<'_> {
         let transfer = &self.bound.transfer;
         let trimmed = plan.trimmed.as_slice();
         let copied = transfer.copy_trimmed(&mirror.from, &reference, &mirror.to, &plan.set, trimmed, progress).await?;
-        let removed = self.remember(tag, &digest, &plan).await?;
+        let now = millis(self.clock.now());
+        let mut dated = known.map(|known| known.dated).unwrap_or_default();
+        for (name, template) in &plan.dated {
+            dated.retain(|entry| entry.tag != *name);
+            dated.push(Dated { tag: name.clone(), digest: digest.clone(), template: template.clone(), at: now });
+        }
+        self.live.set(tag, Known { digest: digest.clone(), at: now, referrers_at: now, is_gone: false, dated });
         let targets = plan.set.into_iter().chain(plan.trimmed).collect();
-        Ok(TagReport { digest: Some(digest), targets, removed, ..counted(TagOutcome::Copied, &copied) })
+        let report = TagReport { digest: Some(digest), targets, ..counted(TagOutcome::Copied, &copied) };
+        Ok(self.with_retention(tag, report).await)
     }
 
     /// A tag that is as it was: what was attached to it later is looked for now and then.
-    async fn unchanged(&self, tag: &Tag, known: &Known, progress: &Progress) -> Result<TagReport, Failure> {
+    async fn unchanged(&self, tag: &Tag, known: Known, progress: &Progress) -> Result<TagReport, Failure> {
         let mirror = self.mirror();
         let digest = Some(known.digest.clone());
         let now = millis(self.clock.now());
         let every = u64::try_from(mirror.referrers_every.as_millis()).unwrap_or(u64::MAX);
-        if self.is_dry || now.saturating_sub(known.referrers_at) < every {
+        if self.is_dry {
             return Ok(TagReport { digest, ..TagReport::new(TagOutcome::Unchanged) });
         }
-        let copied = self.bound.transfer.copy_referrers(&mirror.from, &known.digest, &mirror.to, progress).await?;
-        let noted = |memory: &mut Memory| {
-            if let Some(known) = memory.tags.get_mut(tag.as_str()) {
-                known.referrers_at = now;
-            }
-        };
-        self.change(noted).await?;
-        let outcome = if copied.manifests > 0 { TagOutcome::Copied } else { TagOutcome::Unchanged };
-        Ok(TagReport { digest, ..counted(outcome, &copied) })
+        let mut report = TagReport { digest, ..TagReport::new(TagOutcome::Unchanged) };
+        if now.saturating_sub(known.referrers_at) >= every {
+            let copied = self.bound.transfer.copy_referrers(&mirror.from, &known.digest, &mirror.to, progress).await?;
+            let outcome = if copied.manifests > 0 { TagOutcome::Copied } else { TagOutcome::Unchanged };
+            report = TagReport { digest: report.digest, ..counted(outcome, &copied) };
+            self.live.set(tag, Known { referrers_at: now, ..known });
+        }
+        Ok(self.with_retention(tag, report).await)
     }
 
     /// A tag that is not at the upstream.
-    async fn gone(&self, tag: &Tag, known: Option<&Known>, error: &Error) -> Result<TagReport, Failure> {
+    async fn gone(&self, tag: &Tag, known: Option<Known>, error: &Error) -> Result<TagReport, Failure> {
         let mirror = self.mirror();
         let Some(known) = known else {
             return Ok(TagReport::failed(TagOutcome::Refused, telemetry::chain(error)));
         };
-        let digest = Some(known.digest.clone());
-        if !mirror.follow_deletions || self.is_dry {
-            return Ok(TagReport { digest, ..TagReport::new(TagOutcome::Gone) });
+        let report = TagReport { digest: Some(known.digest.clone()), ..TagReport::new(TagOutcome::Gone) };
+        if self.is_dry {
+            return Ok(report);
+        }
+        if !mirror.follow_deletions || known.is_gone {
+            return Ok(self.with_retention(tag, report).await);
         }
         let mut removed = Vec::new();
         for template in mirror.tag_as.iter().filter(|template| !template.is_dated()) {
@@ -263,45 +276,51 @@ impl Run<'_> {
                 removed.push(alias);
             }
         }
-        let forgotten = |memory: &mut Memory| drop(memory.tags.remove(tag.as_str()));
-        self.change(forgotten).await?;
-        Ok(TagReport { digest, removed, ..TagReport::new(TagOutcome::Removed) })
+        if let Some(Ok(trimmed)) = mirror.trimmed_as.as_ref().map(|template| template.render(tag, &self.stamp, &known.digest))
+            && let Some(there) = self.bound.target.tagged(&mirror.to, &trimmed).await?
+            && self.bound.target.remove_tag(&mirror.to, &trimmed, &there).await?
+        {
+            removed.push(trimmed);
+        }
+        self.live.set(tag, Known { is_gone: true, ..known });
+        Ok(self.with_retention(tag, TagReport { outcome: TagOutcome::Removed, removed, ..report }).await)
     }
 
-    /// Notes what a tag is now, and removes the dated tags that are too many or too old. Gives those.
-    async fn remember(&self, tag: &Tag, digest: &Digest, plan: &Plan) -> Result<Vec<Tag>, Failure> {
-        let now = millis(self.clock.now());
-        let mut dated = self.memory.tags.get(tag.as_str()).map(|known| known.dated.clone()).unwrap_or_default();
-        for (name, template) in &plan.dated {
-            dated.retain(|entry| entry.tag != *name);
-            dated.push(Dated { tag: name.clone(), digest: digest.clone(), template: template.clone(), at: now });
+    /// Removes the dated tags of a source tag that are too many or too old. What was done for it before counts, whatever happens here.
+    async fn with_retention(&self, tag: &Tag, mut report: TagReport) -> TagReport {
+        match self.retain(tag).await {
+            Ok(removed) => report.removed.extend(removed),
+            Err(error) => {
+                report.outcome = TagOutcome::Failed;
+                report.error = Some(format!("old dated tags could not be removed: {}", telemetry::chain(&error)));
+            }
         }
-        let noted = |dated: Vec<Dated>| {
-            let known = Known { digest: digest.clone(), at: now, referrers_at: now, dated };
-            move |memory: &mut Memory| drop(memory.tags.insert(tag.to_string(), known.clone()))
-        };
-        self.change(noted(dated.clone())).await?;
+        report
+    }
+
+    async fn retain(&self, tag: &Tag) -> Result<Vec<Tag>, Error> {
         let mirror = self.mirror();
+        let Some(mut known) = self.live.get(tag) else { return Ok(Vec::new()) };
+        let surplus = retention::surplus(&known.dated, mirror.keep, mirror.keep_for, millis(self.clock.now()));
         let mut removed = Vec::new();
-        for surplus in retention::surplus(&dated, mirror.keep, mirror.keep_for, now) {
-            if self.pins.is_pinned(&mirror.to, &surplus.tag, &surplus.digest).await? {
+        for entry in surplus {
+            if self.pins.is_pinned(&mirror.to, &entry.tag, &entry.digest).await? {
                 continue;
             }
             // One that points elsewhere now, or is gone, is not ours any more.
-            let was_ours = self.bound.target.remove_tag(&mirror.to, &surplus.tag, &surplus.digest).await?;
-            dated.retain(|entry| *entry != surplus);
-            removed.extend(was_ours.then_some(surplus.tag));
-        }
-        if !removed.is_empty() {
-            self.change(noted(dated)).await?;
+            let is_removed =
+                !self.live.is_shared(tag, &entry) && self.bound.target.remove_tag(&mirror.to, &entry.tag, &entry.digest).await?;
+            known.dated.retain(|other| *other != entry);
+            self.live.set(tag, known.clone());
+            removed.extend(is_removed.then_some(entry.tag));
         }
         Ok(removed)
     }
+}
 
-    async fn change(&self, change: impl FnMut(&mut Memory)) -> Result<(), Failure> {
-        let changed = self.memories.update(&self.mirror().name, change).await;
-        changed.map_err(|error| Failure::Told(TagReport::failed(TagOutcome::Failed, telemetry::chain(&error))))
-    }
+/// A lock that nobody holds across a wait.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn counted(outcome: TagOutcome, copied: &Copied) -> TagReport {
@@ -322,8 +341,7 @@ pub fn millis(time: SystemTime) -> u64 {
 }
 
 /// The moment that a run's dated tags are named by, in the time zone of its mirror.
-pub(crate) fn stamp(mirror: &Mirror, at: u64) -> Zoned {
+pub(crate) fn stamp(mirror: &Mirror, at: &str) -> Zoned {
     let zone = mirror.schedule.as_ref().map_or(jiff::tz::TimeZone::UTC, |schedule| schedule.zone().clone());
-    let time = UNIX_EPOCH + Duration::from_millis(at);
-    Timestamp::try_from(time).unwrap_or_default().to_zoned(zone)
+    at.parse::<Timestamp>().unwrap_or_default().to_zoned(zone)
 }

@@ -40,18 +40,19 @@ impl Mirrors {
 
     /// Submits the run of a mirror whose time has come, if it was not submitted before.
     async fn submit_due(&self, jobs: &Jobs, mirror: &Mirror, now: SystemTime) -> Result<(), String> {
+        let memory = self.known(&mirror.name, now).await?;
+        let last_success = UNIX_EPOCH + Duration::from_millis(memory.last_success.unwrap_or(memory.since));
+        self.metrics().mirror_succeeded(&mirror.name, last_success);
         let Some(schedule) = &mirror.schedule else { return Ok(()) };
         let Some(last) = schedule.last_until(now) else { return Ok(()) };
-        let memory = self.known(&mirror.name, now).await?;
         let period = schedule.next_after(last).and_then(|next| next.duration_since(last).ok()).unwrap_or_default();
-        let last_success = UNIX_EPOCH + Duration::from_millis(memory.last_success.unwrap_or(memory.since));
-        self.metrics().mirror_scheduled(&mirror.name, last_success, period);
+        self.metrics().mirror_scheduled(&mirror.name, period);
         let stamp = millis(last);
         if stamp <= memory.since {
             return Ok(());
         }
         let due = last + jitter(mirror, stamp);
-        let input = json!(Input { dry_run: false, at: millis(now) });
+        let input = json!(Input { dry_run: false });
         let job = NewJob {
             kind: KIND.to_owned(),
             key: mirror.name.clone(),
@@ -73,13 +74,14 @@ impl Mirrors {
     async fn known(&self, mirror: &str, now: SystemTime) -> Result<Memory, String> {
         let failed = |error: crate::MemoryError| telemetry::chain(&error);
         if let Some(memory) = self.memories().of(mirror).await.map_err(failed)?
-            && memory.since > 0
+            && (1..=far(now)).contains(&memory.since)
         {
             return Ok(memory);
         }
         let mut known = Memory::default();
         let noted = |memory: &mut Memory| {
-            if memory.since == 0 {
+            // A clock that was far ahead must not silence the schedule until then.
+            if !(1..=far(now)).contains(&memory.since) {
                 memory.since = millis(now);
             }
             known = memory.clone();
@@ -87,6 +89,11 @@ impl Mirrors {
         self.memories().update(mirror, noted).await.map_err(failed)?;
         Ok(known)
     }
+}
+
+/// No clock of another server is so far ahead, in milliseconds since 1970.
+fn far(now: SystemTime) -> u64 {
+    millis(now + Duration::from_hours(24))
 }
 
 /// How much later than its time a run begins: the same whichever server submits it.

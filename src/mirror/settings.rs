@@ -72,7 +72,7 @@ impl Mirror {
             [one, rest @ ..] => (*one, rest.iter().find(|other| *other != one)?),
             [] => return None,
         };
-        let template = self.tag_as.iter().find(|template| !template.tells_apart())?;
+        let template = self.templates().find(|template| !template.tells_apart())?;
         Some((one.clone(), (*other).clone(), template.clone()))
     }
 
@@ -80,7 +80,16 @@ impl Mirror {
     #[must_use]
     pub fn may_meet(&self) -> Option<&Template> {
         let one = matches!(self.tags.as_slice(), [selector] if selector.as_exact().is_some());
-        if one { None } else { self.tag_as.iter().find(|template| !template.tells_apart()) }
+        if one { None } else { self.templates().find(|template| !template.tells_apart()) }
+    }
+
+    fn templates(&self) -> impl Iterator<Item = &Template> {
+        self.tag_as.iter().chain(&self.trimmed_as)
+    }
+
+    /// The repositories that it is between, as a memory names them.
+    pub(crate) fn ends(&self) -> String {
+        format!("{}/{} {}/{}", self.upstream, self.from, self.registry.as_deref().unwrap_or_default(), self.to)
     }
 
     /// Whether it is known before a run which tags are copied, so that none need be listed.

@@ -127,9 +127,17 @@ fn word_of(word: &str) -> Result<Part, TemplateError> {
 fn date(form: &str) -> Result<Part, TemplateError> {
     use std::fmt::Write;
     let refused = || TemplateError::Date(form.to_owned());
-    let mut text = String::new();
-    write!(text, "{}", Zoned::default().strftime(form)).map_err(|_| refused())?;
-    if text.is_empty() || !text.chars().all(is_of_tag) { Err(refused()) } else { Ok(Part::Date(form.to_owned())) }
+    // Some forms write the zone, which is not a word everywhere.
+    let zones = ["UTC", "Europe/Berlin", "Asia/Kathmandu"];
+    let zones = zones.into_iter().filter_map(|zone| Zoned::default().in_tz(zone).ok());
+    for moment in zones {
+        let mut text = String::new();
+        write!(text, "{}", moment.strftime(form)).map_err(|_| refused())?;
+        if text.is_empty() || !text.chars().all(is_of_tag) {
+            return Err(refused());
+        }
+    }
+    Ok(Part::Date(form.to_owned()))
 }
 
 /// [distribution-spec, Pulling manifests: the grammar of tags]
@@ -179,6 +187,8 @@ mod tests {
             ("{date:%H:%M}", TemplateError::Date("%H:%M".to_owned())),
             ("{date:}", TemplateError::Date(String::new())),
             ("{date:%}", TemplateError::Date("%".to_owned())),
+            ("{date:%Q}", TemplateError::Date("%Q".to_owned())),
+            ("{date:%z}", TemplateError::Date("%z".to_owned())),
         ] {
             assert_eq!(text.parse::<Template>(), Err(expected), "{text:?}");
         }

@@ -3,21 +3,22 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use jobs::{Level, Outcome, Running, Work};
 use oci::{Error, Tag};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use telemetry::{Clock, Metrics};
-use tokio::sync::Mutex;
 use transfer::Seen;
 
-use crate::memory::{Memories, Memory};
+use crate::live::Live;
+use crate::memory::{Memories, Memory, MemoryError};
 use crate::report::{Report, TagOutcome, TagReport};
-use crate::run::{Bound, Pins, Run, millis, stamp};
+use crate::run::{Bound, Pins, Run, lock, millis, stamp};
 use crate::settings::Mirror;
 
 /// The kind of the jobs.
@@ -29,13 +30,11 @@ const SAVE: Duration = Duration::from_secs(2);
 const TELL: Duration = Duration::from_millis(250);
 
 /// What a run is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
     /// Change nothing, and say what would be.
     #[serde(default)]
     pub dry_run: bool,
-    /// The moment that its dated tags are named by, in milliseconds since 1970.
-    pub at: u64,
 }
 
 /// All mirrors of this server.
@@ -83,33 +82,92 @@ impl Mirrors {
         &self.0.clock
     }
 
-    async fn begin<'r>(&'r self, bound: &'r Bound, input: &Input) -> Result<Run<'r>, crate::MemoryError> {
-        let memory = self.0.memories.of(&bound.settings.name).await?.unwrap_or_else(Memory::default);
+    async fn begin<'r>(&'r self, bound: &'r Bound, report: &Report) -> Result<Run<'r>, MemoryError> {
+        let mirror = &bound.settings;
+        let ends = mirror.ends();
+        let mut memory = self.0.memories.of(&mirror.name).await?.unwrap_or_default();
+        if memory.ends != ends {
+            // It was between other repositories until now.
+            memory.tags.clear();
+            if !report.dry_run {
+                let renewed = |memory: &mut Memory| (memory.ends, memory.tags) = (ends.clone(), BTreeMap::new());
+                self.0.memories.update(&mirror.name, renewed).await?;
+            }
+        }
         Ok(Run {
             bound,
-            memories: &self.0.memories,
             pins: self.0.pins.as_ref(),
             clock: self.0.clock.as_ref(),
-            stamp: stamp(&bound.settings, input.at),
-            is_dry: input.dry_run,
-            memory,
-            exhausted: Mutex::new(None),
-            stopped: AtomicBool::new(false),
-            active: std::sync::Mutex::default(),
+            stamp: stamp(mirror, &report.stamp),
+            is_dry: report.dry_run,
+            live: Live::new(memory),
+            followed: OnceLock::new(),
+            exhausted: Mutex::default(),
+            active: Mutex::default(),
         })
     }
 
-    fn count(&self, mirror: &Mirror, report: &Report, duration: Duration) {
-        if report.dry_run {
+    async fn work(&self, job: &Running, bound: &Bound) -> Outcome {
+        let input = match serde_json::from_value::<Input>(job.input().clone()) {
+            Ok(input) => input,
+            Err(error) => return Outcome::Failed { reason: format!("the input is not one: {error}"), result: Value::Null },
+        };
+        let Some(report) = self.report(job, input).await else { return lost() };
+        let run = match self.begin(bound, &report).await {
+            Ok(run) => run,
+            Err(error) => return Outcome::Retry { reason: telemetry::chain(&error), after: None },
+        };
+        let tags = match run.selected().await {
+            Ok(tags) => tags,
+            Err(error) => return not_listed(&error),
+        };
+        let report = Report { selected: tags.len(), ..report };
+        let rest: Vec<Tag> = tags.into_iter().filter(|tag| !report.is_done(tag.as_str())).collect();
+        let begun = Begun { mirrors: self, job, run: &run, report: Mutex::new(report), is_unsaved: AtomicBool::new(false) };
+        begun.copy(rest).await;
+        begun.ended().await
+    }
+
+    /// From where the run goes on. The moment that its dated tags are named by is that of its first begin, and is saved before any is
+    /// written. `None` if the lease is lost.
+    async fn report(&self, job: &Running, input: Input) -> Option<Report> {
+        let record = job.record();
+        let is_first = record.epoch <= 1;
+        let mut report: Report = serde_json::from_value(job.checkpoint()).unwrap_or_default();
+        if record.retry_of.is_some() && is_first {
+            // What was refused may have been mended since, and the content is that of today.
+            report.tags.retain(|_, tag| !matches!(tag.outcome, TagOutcome::Failed | TagOutcome::Refused));
+            report.stamp.clear();
+        }
+        report.dry_run = input.dry_run;
+        if report.stamp.is_empty() {
+            report.stamp = Timestamp::try_from(self.0.clock.now()).unwrap_or_default().to_string();
+            job.save(serde_json::to_value(&report).ok()?).await.ok()?;
+        }
+        Some(report)
+    }
+
+    /// Counts a run that has ended, whatever came of it.
+    fn count(&self, job: &Running, mirror: &Mirror, outcome: &Outcome) {
+        let result = match outcome {
+            Outcome::Done(result) | Outcome::Failed { result, .. } => result,
+            Outcome::Retry { .. } if job.attempt() >= ATTEMPTS => &Value::Null,
+            Outcome::Retry { .. } | Outcome::Later { .. } | Outcome::Yield(_) => return,
+        };
+        let report: Report = serde_json::from_value(result.clone()).unwrap_or_default();
+        if report.dry_run || job.is_cancelled() {
             return;
         }
         let totals = report.totals();
         let ran = telemetry::MirrorRun {
+            is_done: matches!(outcome, Outcome::Done(_)),
             copied: totals.copied,
             unchanged: totals.unchanged,
             failed: totals.failed,
             bytes: totals.bytes_copied,
         };
+        let now = millis(self.0.clock.now());
+        let duration = Duration::from_millis(now.saturating_sub(job.record().started.unwrap_or(now)));
         self.0.metrics.mirror_ended(&mirror.name, ran, duration);
     }
 }
@@ -121,110 +179,134 @@ impl Work for Mirrors {
             let reason = format!("there is no mirror {} in the configuration", job.key());
             return Outcome::Failed { reason, result: Value::Null };
         };
-        let input = match serde_json::from_value::<Input>(job.input().clone()) {
-            Ok(input) => input,
-            Err(error) => return Outcome::Failed { reason: format!("the input is not one: {error}"), result: Value::Null },
-        };
-        let run = match self.begin(bound, &input).await {
-            Ok(run) => run,
-            Err(error) => return Outcome::Retry { reason: telemetry::chain(&error), after: None },
-        };
-        let mut report: Report = serde_json::from_value(job.checkpoint()).unwrap_or_default();
-        report.dry_run = input.dry_run;
-        report.stamp = run.stamp.timestamp().to_string();
-        let tags = match run.selected().await {
-            Ok(tags) => tags,
-            Err(error) => return not_listed(&error),
-        };
-        report.selected = tags.len();
-        let rest: Vec<Tag> = tags.into_iter().filter(|tag| !report.is_done(tag.as_str())).collect();
-        let (report, last) = (std::sync::Mutex::new(report), std::sync::Mutex::new(run.clock.monotonic()));
-        let report = Saved { job: &job, run: &run, report, last }.copy(rest).await;
-        self.ended(&job, &bound.settings, &run, report).await
+        let outcome = self.work(&job, bound).await;
+        self.count(&job, &bound.settings, &outcome);
+        outcome
     }
+}
+
+/// What is answered once the lease is lost: nobody reads it.
+fn lost() -> Outcome {
+    Outcome::Retry { reason: "the lease is lost".to_owned(), after: None }
 }
 
 /// Tags that cannot be listed leave nothing to do.
 fn not_listed(error: &Error) -> Outcome {
     match error {
         Error::TooManyRequests { retry_after, reason } => {
-            Outcome::Later { after: Duration::from_secs(retry_after.unwrap_or(60)), reason: reason.clone() }
+            Outcome::Later { after: Duration::from_secs(retry_after.unwrap_or(60).max(1)), reason: reason.clone() }
         }
         unknown if unknown.is_unknown() => Outcome::Failed { reason: telemetry::chain(unknown), result: Value::Null },
         other => Outcome::Retry { reason: telemetry::chain(other), after: None },
     }
 }
 
-/// A report that is saved and told while it grows.
-struct Saved<'r> {
+/// A run that goes on: its report grows, is told, and is saved.
+struct Begun<'r> {
+    mirrors: &'r Mirrors,
     job: &'r Running,
     run: &'r Run<'r>,
-    report: std::sync::Mutex<Report>,
-    /// When it was saved last, in the clock's monotonic time.
-    last: std::sync::Mutex<Duration>,
+    report: Mutex<Report>,
+    is_unsaved: AtomicBool,
 }
 
-impl Saved<'_> {
-    async fn copy(self, tags: Vec<Tag>) -> Report {
-        let stop = async {
-            self.job.cancelled().cancelled().await;
-            self.run.stopped.store(true, Ordering::Relaxed);
-            std::future::pending::<()>().await;
-        };
-        let progress = async {
+impl Begun<'_> {
+    /// Copies these tags. A run that is cancelled, or whose process stops, leaves what is on its way: what has arrived is found again.
+    async fn copy(&self, tags: Vec<Tag>) {
+        let tell = async {
             loop {
                 self.tell();
                 self.run.clock.sleep(TELL).await;
             }
         };
+        let save = async {
+            loop {
+                self.run.clock.sleep(SAVE).await;
+                if self.is_unsaved.swap(false, Ordering::Relaxed) && self.save().await.is_err() {
+                    // Tried again the next time.
+                    self.is_unsaved.store(true, Ordering::Relaxed);
+                }
+            }
+        };
         tokio::select! {
-            () = self.run.copy(tags, |tag, report| self.done(tag, report)) => {}
-            () = stop => {}
-            () = progress => {}
+            () = self.run.copy(tags, |tag, report| self.done(&tag, report)) => {}
+            () = self.job.cancelled().cancelled_owned() => {}
+            () = tell => {}
+            () = save => {}
         }
         self.tell();
-        self.report.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn report(&self) -> MutexGuard<'_, Report> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn done(&self, tag: Tag, report: TagReport) {
+    fn done(&self, tag: &Tag, report: TagReport) {
         let level = match report.outcome {
             TagOutcome::Failed | TagOutcome::Refused => Some(Level::Error),
             TagOutcome::Unchanged => None,
             _ => Some(Level::Info),
         };
         if let Some(level) = level {
-            self.job.log(level, line(&tag, &report));
+            self.job.log(level, line(tag, &report));
         }
-        self.report().tags.insert(tag.to_string(), report);
-        if !self.is_to_be_saved() {
-            return;
-        }
-        let checkpoint = serde_json::to_value(&*self.report());
-        if let Ok(checkpoint) = checkpoint {
-            // A lease that is lost drops this run.
-            let _ = self.job.save(checkpoint).await;
-        }
+        lock(&self.report).tags.insert(tag.to_string(), report);
+        self.is_unsaved.store(true, Ordering::Relaxed);
     }
 
-    fn is_to_be_saved(&self) -> bool {
-        let now = self.run.clock.monotonic();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let late = now.saturating_sub(*last) >= SAVE;
-        if late {
-            *last = now;
-        }
-        late
+    /// Writes what was learned, and then from where the run is to go on: a tag that is done is remembered.
+    async fn save(&self) -> Result<(), String> {
+        self.learned().await?;
+        let checkpoint = serde_json::to_value(&*lock(&self.report)).map_err(|error| error.to_string())?;
+        self.job.save(checkpoint).await.map_err(|error| error.to_string())
+    }
+
+    async fn learned(&self) -> Result<(), String> {
+        let written = self.run.live.write(&self.mirrors.0.memories, self.job.key()).await;
+        written.map_err(|error| telemetry::chain(&error))
     }
 
     /// Tells how far the run is, for whoever watches it.
     fn tell(&self) {
-        let images: Vec<Value> = self.run.active().iter().map(|(tag, progress)| image(tag, &progress.seen())).collect();
-        let report = self.report();
+        let images: Vec<Value> = lock(&self.run.active).iter().map(|(tag, progress)| image(tag, &progress.seen())).collect();
+        let report = lock(&self.report);
         self.job.progress(json!({ "tags": report.selected, "tags_done": report.tags.len(), "images": images }));
+    }
+
+    async fn ended(&self) -> Outcome {
+        if let Err(reason) = self.learned().await {
+            return Outcome::Retry { reason, after: None };
+        }
+        let report = lock(&self.report).clone();
+        let result = match serde_json::to_value(&report) {
+            Ok(result) => result,
+            Err(error) => return Outcome::Failed { reason: error.to_string(), result: Value::Null },
+        };
+        if self.job.is_cancelled() {
+            return Outcome::Failed { reason: "cancelled".to_owned(), result };
+        }
+        if self.job.is_stopping() {
+            return Outcome::Yield(result);
+        }
+        let exhausted = lock(&self.run.exhausted).take();
+        if let Some((seconds, reason)) = exhausted {
+            // From where it goes on. Without the lease somebody else has it.
+            let _ = self.job.save(result).await;
+            let reason = format!("{} of {} tags done; {reason}", report.tags.len(), report.selected);
+            return Outcome::Later { after: Duration::from_secs(seconds), reason };
+        }
+        let failed = report.tags.values().filter(|tag| tag.outcome == TagOutcome::Failed).count();
+        if failed > 0 && self.job.attempt() < ATTEMPTS {
+            let _ = self.job.save(result).await;
+            return Outcome::Retry { reason: format!("{failed} of {} tags failed", report.selected), after: None };
+        }
+        if report.totals().failed > 0 {
+            return Outcome::Failed { reason: report.summary(), result };
+        }
+        let now = millis(self.run.clock.now());
+        let noted = |memory: &mut Memory| memory.last_success = Some(now);
+        if !report.dry_run
+            && let Err(error) = self.mirrors.0.memories.update(self.job.key(), noted).await
+        {
+            return Outcome::Retry { reason: telemetry::chain(&error), after: None };
+        }
+        Outcome::Done(result)
     }
 }
 
@@ -246,47 +328,6 @@ fn line(tag: &Tag, report: &TagReport) -> String {
         TagOutcome::Gone => format!("{tag}: is not at the upstream any more; what was copied stays"),
         TagOutcome::Removed => format!("{tag}: is not at the upstream any more, and was removed"),
         TagOutcome::Failed | TagOutcome::Refused => format!("{tag}: {}", report.error.as_deref().unwrap_or("failed")),
-    }
-}
-
-impl Mirrors {
-    async fn ended(&self, job: &Running, mirror: &Mirror, run: &Run<'_>, report: Report) -> Outcome {
-        let result = match serde_json::to_value(&report) {
-            Ok(result) => result,
-            Err(error) => return Outcome::Failed { reason: error.to_string(), result: Value::Null },
-        };
-        if job.is_cancelled() {
-            return Outcome::Failed { reason: "cancelled".to_owned(), result };
-        }
-        if run.stopped.load(Ordering::Relaxed) {
-            return Outcome::Yield(result);
-        }
-        if let Some(seconds) = *run.exhausted.lock().await {
-            // Where it goes on from. Without the lease somebody else has it.
-            let _ = job.save(result).await;
-            let done = report.tags.len();
-            let reason = format!("{done} of {} tags done; the quota of {} is used up", report.selected, mirror.upstream);
-            return Outcome::Later { after: Duration::from_secs(seconds.max(1)), reason };
-        }
-        let failed = report.tags.values().filter(|tag| tag.outcome == TagOutcome::Failed).count();
-        if failed > 0 && job.attempt() < ATTEMPTS {
-            let _ = job.save(result).await;
-            return Outcome::Retry { reason: format!("{failed} of {} tags failed", report.selected), after: None };
-        }
-        let since = job.record().started.unwrap_or_default();
-        let duration = Duration::from_millis(millis(self.0.clock.now()).saturating_sub(since));
-        self.count(mirror, &report, duration);
-        let totals = report.totals();
-        if totals.failed > 0 {
-            return Outcome::Failed { reason: report.summary(), result };
-        }
-        let now = millis(self.0.clock.now());
-        if !report.dry_run
-            && let Err(error) = self.0.memories.update(&mirror.name, |memory| memory.last_success = Some(now)).await
-        {
-            return Outcome::Retry { reason: telemetry::chain(&error), after: None };
-        }
-        Outcome::Done(result)
     }
 }
 

@@ -75,6 +75,7 @@ async fn the_day_of_a_tag_is_that_of_the_time_zone() {
 async fn a_leap_day_comes_every_four_years() {
     let (_upstream, stage) = stage("schedule = \"0 0 29 2 *\"").await;
     stage.leap("2028-02-28T23:00:00Z");
+    stage.until("2028-02-28T23:59:00Z").await;
     assert_eq!(stage.tags("micro/app").await, [""; 0]);
     stage.until("2028-02-29T00:00:00Z").await;
     stage.ended("m", 1).await;

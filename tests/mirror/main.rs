@@ -17,4 +17,5 @@ mod pipeline;
 mod process;
 mod quiet;
 mod quota;
+mod rules;
 mod stage;

@@ -88,6 +88,12 @@ impl Stage {
         (self.url, self.stop, self.running) = (url, Some(stop), running);
     }
 
+    /// Stops the server and starts it with other settings.
+    pub(crate) async fn restart_with(&mut self, settings: &str) {
+        settings.clone_into(&mut self.settings);
+        self.asleep(Duration::ZERO).await;
+    }
+
     async fn end(&mut self) {
         let _ = self.stop.take().unwrap().send(());
         let running = std::mem::replace(&mut self.running, tokio::spawn(async { true }));

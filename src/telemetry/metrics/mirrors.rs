@@ -13,6 +13,8 @@ use super::Metrics;
 /// What a run of a mirror did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MirrorRun {
+    /// It ended well.
+    pub is_done: bool,
     /// Tags that were copied.
     pub copied: u64,
     /// Tags that were as they should be.
@@ -63,7 +65,7 @@ impl Metrics {
     pub fn mirror_ended(&self, mirror: &str, run: MirrorRun, duration: Duration) {
         let mirrors = &self.0.mirrors;
         let outcome = |outcome| Outcome { mirror: mirror.to_owned(), outcome };
-        mirrors.runs.get_or_create(&outcome(if run.failed > 0 { "failed" } else { "done" })).inc();
+        mirrors.runs.get_or_create(&outcome(if run.is_done { "done" } else { "failed" })).inc();
         for (label, count) in [("copied", run.copied), ("unchanged", run.unchanged), ("failed", run.failed)] {
             mirrors.tags.get_or_create(&outcome(label)).inc_by(count);
         }
@@ -72,13 +74,15 @@ impl Metrics {
         mirrors.last_duration.get_or_create(&mirror).set(seconds(duration));
     }
 
-    /// When `mirror` last succeeded (or was first known, if it never has), and how long its schedule is from one time to the next.
-    /// Told again and again, so that every replica shows it.
-    pub fn mirror_scheduled(&self, mirror: &str, last_success: SystemTime, period: Duration) {
-        let mirror = Mirror { mirror: mirror.to_owned() };
-        let at = last_success.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.0.mirrors.last_success.get_or_create(&mirror).set(seconds(at));
-        self.0.mirrors.period.get_or_create(&mirror).set(seconds(period));
+    /// When `mirror` last succeeded, or was first known, if it never has. Told again and again, so that every replica shows it.
+    pub fn mirror_succeeded(&self, mirror: &str, at: SystemTime) {
+        let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.0.mirrors.last_success.get_or_create(&Mirror { mirror: mirror.to_owned() }).set(seconds(at));
+    }
+
+    /// How long the schedule of `mirror` is from one time to the next.
+    pub fn mirror_scheduled(&self, mirror: &str, period: Duration) {
+        self.0.mirrors.period.get_or_create(&Mirror { mirror: mirror.to_owned() }).set(seconds(period));
     }
 }
 
@@ -93,8 +97,13 @@ mod tests {
     #[test]
     fn an_alert_on_a_mirror_that_does_not_succeed_has_what_it_needs() {
         let metrics = Metrics::new();
-        metrics.mirror_scheduled("nightly", UNIX_EPOCH + Duration::from_secs(1000), Duration::from_hours(24));
-        metrics.mirror_ended("nightly", MirrorRun { copied: 2, unchanged: 3, failed: 1, bytes: 7 }, Duration::from_secs(5));
+        metrics.mirror_succeeded("nightly", UNIX_EPOCH + Duration::from_secs(1000));
+        metrics.mirror_scheduled("nightly", Duration::from_hours(24));
+        metrics.mirror_ended(
+            "nightly",
+            MirrorRun { is_done: false, copied: 2, unchanged: 3, failed: 1, bytes: 7 },
+            Duration::from_secs(5),
+        );
         let text = metrics.encode();
         for line in [
             r#"roadstead_mirror_last_success_timestamp_seconds{mirror="nightly"} 1000"#,
