@@ -75,6 +75,9 @@ impl Admin {
     /// Submits a run that begins at once. One that is open already is the answer, with 200 instead of 202.
     pub(crate) async fn run_mirror(&self, name: &str, body: &[u8]) -> Result<Response<Body>, Refusal> {
         let mirror = self.known(name)?;
+        if body.trim_ascii().first().is_some_and(|first| *first != b'{') {
+            return Err(Refusal::Invalid("the body is not {\"dry_run\": true}".to_owned()));
+        }
         let asked: Asked = if body.trim_ascii().is_empty() {
             Asked::default()
         } else {

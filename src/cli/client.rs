@@ -26,7 +26,7 @@ const LARGEST: usize = 32 << 20;
 #[derive(Debug, clap::Args)]
 pub(super) struct Where {
     /// The server to act on, such as `https://registry.example.org`; without it, the one that the configuration describes
-    #[arg(long, value_name = "URL", env = "ROADSTEAD_SERVER", global = true)]
+    #[arg(long, value_name = "URL", env = "ROADSTEAD_SERVER", global = true, value_parser = server_url)]
     server: Option<Url>,
     #[command(flatten)]
     file: ConfigFile,
@@ -97,6 +97,14 @@ impl Where {
                 .context("name the server's token file with --token-file, or put the token into ROADSTEAD_TOKEN")?,
         };
         Ok(Remote { client, base, token })
+    }
+}
+
+/// A server's address as a user types it.
+fn server_url(text: &str) -> Result<Url, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
+        _ => Err(format!("write http://{text} or https://{text}", text = text.split("://").last().unwrap_or(text))),
     }
 }
 

@@ -66,6 +66,9 @@ pub(super) async fn run(command: Command, server: &Where, output: Output) -> any
             if detach {
                 return Ok(print(&shown(output, &asked, |_| format!("{id}\n"))));
             }
+            if output == Output::Text {
+                super::complain(&format!("run {id}"));
+            }
             follow(&remote, id, output).await
         }
         Command::History { name, number } => {

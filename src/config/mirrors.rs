@@ -1,6 +1,7 @@
 //! `[[mirror]]`: each by itself, then all of them together.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mirror::{Mirror, SameDay, Schedule, Selector, Template};
@@ -55,8 +56,15 @@ fn compare(section: &Section<'_, '_>, this: &Mirror, other: &Mirror, line: &str)
 /// The tags that a mirror writes, as far as they are known before a run: dates stay as they are written in the template.
 fn written(mirror: &Mirror) -> Vec<String> {
     let exact = mirror.tags.iter().filter_map(Selector::as_exact);
-    let templates = || mirror.tag_as.iter().chain(&mirror.trimmed_as);
+    // One with a digest is the same for the same content alone.
+    let templates = || mirror.tag_as.iter().chain(&mirror.trimmed_as).filter(|template| !template.as_str().contains("{digest"));
     exact.flat_map(|tag| templates().map(|template| template.as_str().replace("{tag}", tag.as_str()))).collect()
+}
+
+/// A tag that two of a mirror's would be written to.
+fn written_twice(mirror: &Mirror) -> Option<String> {
+    let mut seen = BTreeSet::new();
+    written(mirror).into_iter().find(|tag| !seen.insert(tag.clone()))
 }
 
 /// One mirror, if nothing that it cannot do without is wrong.
@@ -114,10 +122,21 @@ fn check(section: &Section<'_, '_>, mirror: &Mirror) {
     } else if let Some(template) = mirror.may_meet() {
         let text = format!("{:?} makes one tag of all that `tags` selects; write {{tag}} in it", template.as_str());
         section.wrong("tag_as", text);
+    } else if let Some(tag) = written_twice(mirror) {
+        section.wrong(
+            "tag_as",
+            format!("two of the tags would both be written to {tag:?}; change `tags`, `tag_as` or `trimmed_as`"),
+        );
     }
     if mirror.trimmed_as.is_some() && mirror.platforms.is_empty() {
         section
             .wrong("trimmed_as", "is of no use without `platforms`: there is nothing to trim; add them, or remove it".to_owned());
+    }
+    if mirror.registry.as_ref() == Some(&mirror.upstream) && mirror.from == mirror.to {
+        section.wrong("to", "is what `from` is; write another repository".to_owned());
+    }
+    if !mirror.jitter.is_zero() && mirror.schedule.is_none() {
+        section.wrong("jitter", "is of no use without a schedule; add one, or remove it".to_owned());
     }
     if let Some(template) = mirror.trimmed_as.as_ref().filter(|template| template.is_dated()) {
         section.wrong(
@@ -208,6 +227,9 @@ fn from(value: &Value<'_>, upstreams: &[Upstream]) -> Result<(String, Repository
 /// The host of the registry, for one elsewhere, and the repository there.
 fn to(value: &Value<'_>, upstreams: &[Upstream]) -> Result<(Option<String>, RepositoryName), String> {
     let text = value.text()?;
+    if upstreams.iter().any(|upstream| text == upstream.host || text == upstream.name.as_str()) {
+        return Err(format!("{text:?} is an upstream and no repository; write one of its repositories, or one of your own"));
+    }
     match of_upstream(text, upstreams) {
         None => Ok((None, repository_of(text)?)),
         Some((upstream, rest)) => Ok((Some(upstream.host.clone()), repository_of(rest)?)),
@@ -395,6 +417,14 @@ mod tests {
         let many = PLAIN.replace("[\"latest\"]", "[{ glob = \"*\" }]");
         refused(&format!("{many}tag_as = [\"{{tag}}\", \"fixed\"]\n"), "one tag of all that `tags` selects");
         assert!(load(&format!("{two}tag_as = [\"{{digest:12}}\"]\n")).is_ok());
+        let slim = PLAIN.replace("[\"latest\"]", "[\"a\", \"a-slim\"]");
+        refused(
+            &format!("{slim}platforms = [\"linux/amd64\"]\ntrimmed_as = \"{{tag}}-slim\"\n"),
+            "both be written to \"a-slim\"",
+        );
+        let fixed = format!("{two}platforms = [\"linux/amd64\"]\ntrimmed_as = \"slim\"\n");
+        assert!(load(&fixed).unwrap_err().to_string().contains("both \"latest\" and \"beta\""));
+        refused(&PLAIN.replace("micro/app", "ghcr.io"), "is an upstream and no repository");
         let other = PLAIN.replace("\"m\"", "\"n\"").replace("team/app", "team/other");
         refused(&format!("{PLAIN}[[mirror]]\n{other}"), "writes micro/app:latest too");
         refused(&format!("{PLAIN}[[mirror]]\n{}", PLAIN.replace("micro", "mini")), "also the name of the mirror of line 6");

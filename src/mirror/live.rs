@@ -16,13 +16,15 @@ pub(crate) struct Live(Mutex<State>);
 struct State {
     tags: BTreeMap<String, Known>,
     changed: BTreeSet<String>,
-    /// Every dated tag of the mirror, those included that this run is about to write.
+    /// Every dated tag of the mirror, those included that this run is about to write, and those that were removed.
     dated: BTreeSet<Tag>,
 }
 
 impl Live {
     pub(crate) fn new(memory: Memory) -> Self {
-        let dated = memory.tags.values().flat_map(|known| known.dated.iter().map(|entry| entry.tag.clone())).collect();
+        let named =
+            |known: &Known| known.dated.iter().map(|entry| entry.tag.clone()).chain(known.retired.clone()).collect::<Vec<_>>();
+        let dated = memory.tags.values().flat_map(named).collect();
         Self(Mutex::new(State { tags: memory.tags, changed: BTreeSet::new(), dated }))
     }
 
@@ -49,6 +51,11 @@ impl Live {
     /// Is this one of the mirror's dated tags, which no alias may move?
     pub(crate) fn is_dated(&self, tag: &Tag) -> bool {
         self.lock().dated.contains(tag)
+    }
+
+    /// Was this a dated tag that is not here any more? Then somebody may still know it for what it was.
+    pub(crate) fn is_retired(&self, tag: &Tag) -> bool {
+        self.lock().tags.values().any(|known| known.retired.contains(tag))
     }
 
     /// A dated tag is about to be written.

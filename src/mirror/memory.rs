@@ -41,6 +41,9 @@ pub struct Known {
     pub is_gone: bool,
     /// The dated tags that stand for it, in the order in which they were written.
     pub dated: Vec<Dated>,
+    /// Dated tags that were removed, the last ones: their names are not used again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<Tag>,
 }
 
 /// A dated tag that a run wrote.

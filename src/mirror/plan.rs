@@ -72,7 +72,7 @@ impl Mirror {
             if !self.always && known.is_some_and(dated) {
                 continue;
             }
-            let (tag, is_free) = self.free(&tag, digest, target).await?;
+            let (tag, is_free) = self.free(&tag, digest, target, live).await?;
             live.reserve(&tag);
             if is_free {
                 plan.set.push(tag.clone());
@@ -89,15 +89,15 @@ impl Mirror {
     }
 
     /// A dated tag that may stand for `digest`: this one, or with a number after it; and whether it is still to be set.
-    async fn free(&self, tag: &Tag, digest: &Digest, target: &dyn Push) -> Result<(Tag, bool), PlanError> {
+    async fn free(&self, tag: &Tag, digest: &Digest, target: &dyn Push, live: &Live) -> Result<(Tag, bool), PlanError> {
         let mut candidate = tag.clone();
         for number in 2..=MOST_SUFFIXES + 1 {
             match target.tagged(&self.to, &candidate).await? {
-                None => return Ok((candidate, true)),
+                None if !live.is_retired(&candidate) => return Ok((candidate, true)),
                 // A run that ended before it could remember it.
                 Some(there) if there == *digest => return Ok((candidate, false)),
-                Some(_) if self.same_day == SameDay::Refuse => break,
-                Some(_) => {
+                _ if self.same_day == SameDay::Refuse => break,
+                _ => {
                     let numbered = Tag::parse(&format!("{tag}-{number}"));
                     let name = |error: oci::TagError| PlanError::Name { template: tag.to_string(), reason: error.to_string() };
                     candidate = numbered.map_err(name)?;

@@ -76,6 +76,8 @@ pub struct Totals {
     pub copied: u64,
     /// Tags that were as they should be.
     pub unchanged: u64,
+    /// Tags that were removed because they are gone at the upstream.
+    pub removed: u64,
     /// Tags that failed.
     pub failed: u64,
     /// Bytes that moved.
@@ -113,7 +115,8 @@ impl Report {
         let mut totals = Totals::default();
         for tag in self.tags.values() {
             match tag.outcome {
-                TagOutcome::Copied | TagOutcome::WouldCopy | TagOutcome::Removed => totals.copied += 1,
+                TagOutcome::Copied | TagOutcome::WouldCopy => totals.copied += 1,
+                TagOutcome::Removed => totals.removed += 1,
                 TagOutcome::Unchanged | TagOutcome::Gone => totals.unchanged += 1,
                 TagOutcome::Failed | TagOutcome::Refused => totals.failed += 1,
             }
@@ -134,6 +137,7 @@ impl Report {
         let totals = self.totals();
         let what = if self.dry_run { "would be copied" } else { "copied" };
         let failed = if totals.failed > 0 { format!(", {} failed", totals.failed) } else { String::new() };
-        format!("{} {what}, {} unchanged{failed}", totals.copied, totals.unchanged)
+        let removed = if totals.removed > 0 { format!(", {} removed", totals.removed) } else { String::new() };
+        format!("{} {what}, {} unchanged{removed}{failed}", totals.copied, totals.unchanged)
     }
 }

@@ -23,6 +23,9 @@ const TAG_PAGE: usize = 1000;
 /// Pages of a listing after which it is taken for endless.
 const MOST_PAGES: usize = 1000;
 
+/// Names of removed dated tags that are remembered for each source tag. Those of one day count: another day has other names.
+const RETIRED: usize = 100;
+
 /// Seconds after which a registry is asked again that did not say when.
 const UNSAID: u64 = 60;
 
@@ -226,14 +229,16 @@ impl Run<'_> {
         let trimmed = plan.trimmed.as_slice();
         let copied = transfer.copy_trimmed(&mirror.from, &reference, &mirror.to, &plan.set, trimmed, progress).await?;
         let now = millis(self.clock.now());
-        let mut dated = known.map(|known| known.dated).unwrap_or_default();
+        let (mut dated, retired) = known.map(|known| (known.dated, known.retired)).unwrap_or_default();
         for (name, template) in &plan.dated {
             dated.retain(|entry| entry.tag != *name);
             dated.push(Dated { tag: name.clone(), digest: digest.clone(), template: template.clone(), at: now });
         }
-        self.live.set(tag, Known { digest: digest.clone(), at: now, referrers_at: now, is_gone: false, dated });
-        let targets = plan.set.into_iter().chain(plan.trimmed).collect();
-        let report = TagReport { digest: Some(digest), targets, ..counted(TagOutcome::Copied, &copied) };
+        self.live.set(tag, Known { digest: digest.clone(), at: now, referrers_at: now, is_gone: false, dated, retired });
+        let targets: Vec<Tag> = plan.set.into_iter().chain(plan.trimmed).collect();
+        let is_new = is_news(&targets, &copied);
+        let outcome = if is_new { TagOutcome::Copied } else { TagOutcome::Unchanged };
+        let report = TagReport { digest: Some(digest), targets, ..counted(outcome, &copied) };
         Ok(self.with_retention(tag, report).await)
     }
 
@@ -311,6 +316,9 @@ impl Run<'_> {
             let is_removed =
                 !self.live.is_shared(tag, &entry) && self.bound.target.remove_tag(&mirror.to, &entry.tag, &entry.digest).await?;
             known.dated.retain(|other| *other != entry);
+            known.retired.push(entry.tag.clone());
+            let forgotten = known.retired.len().saturating_sub(RETIRED);
+            known.retired.drain(..forgotten);
             self.live.set(tag, known.clone());
             removed.extend(is_removed.then_some(entry.tag));
         }
@@ -321,6 +329,11 @@ impl Run<'_> {
 /// A lock that nobody holds across a wait.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Was anything done? With `always` a run may find its dated tag in its place.
+fn is_news(targets: &[Tag], copied: &Copied) -> bool {
+    !targets.is_empty() || copied.manifests > 0 || copied.blobs_copied > 0
 }
 
 fn counted(outcome: TagOutcome, copied: &Copied) -> TagReport {

@@ -36,7 +36,7 @@ pub enum TemplateError {
     #[error("has {{{0}}}, which is not known: there are {{tag}}, {{date}}, {{date:%Y-%m-%d}} and {{digest:12}}")]
     Word(String),
     /// A form of a date that cannot be written, or not as a tag.
-    #[error("has a date of the form {0:?}, which does not make letters, digits, points, dashes and underscores")]
+    #[error("has a date of the form {0:?}, which does not make a date of letters, digits, points, dashes and underscores")]
     Date(String),
     /// A number of letters that a digest does not have.
     #[error("has {{digest:{0}}}: write a number from 7 to 64")]
@@ -137,7 +137,9 @@ fn date(form: &str) -> Result<Part, TemplateError> {
             return Err(refused());
         }
     }
-    Ok(Part::Date(form.to_owned()))
+    let written = |day: i8, month: i8, year: i16| jiff::civil::date(year, month, day).strftime(form).to_string();
+    // A date that is the same on days a year apart is none.
+    if written(1, 1, 2026) == written(9, 3, 2027) { Err(refused()) } else { Ok(Part::Date(form.to_owned())) }
 }
 
 /// [distribution-spec, Pulling manifests: the grammar of tags]
@@ -187,6 +189,7 @@ mod tests {
             ("{date:%H:%M}", TemplateError::Date("%H:%M".to_owned())),
             ("{date:}", TemplateError::Date(String::new())),
             ("{date:%}", TemplateError::Date("%".to_owned())),
+            ("{date:year}", TemplateError::Date("year".to_owned())),
             ("{date:%Q}", TemplateError::Date("%Q".to_owned())),
             ("{date:%z}", TemplateError::Date("%z".to_owned())),
         ] {

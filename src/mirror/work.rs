@@ -121,6 +121,10 @@ impl Mirrors {
             Ok(tags) => tags,
             Err(error) => return not_listed(&error),
         };
+        if tags.is_empty() {
+            let reason = format!("{}/{} has none of the tags that are wanted", bound.settings.upstream, bound.settings.from);
+            return Outcome::Failed { reason, result: Value::Null };
+        }
         let report = Report { selected: tags.len(), ..report };
         let rest: Vec<Tag> = tags.into_iter().filter(|tag| !report.is_done(tag.as_str())).collect();
         let begun = Begun { mirrors: self, job, run: &run, report: Mutex::new(report), is_unsaved: AtomicBool::new(false) };
@@ -135,9 +139,8 @@ impl Mirrors {
         let is_first = record.epoch <= 1;
         let mut report: Report = serde_json::from_value(job.checkpoint()).unwrap_or_default();
         if record.retry_of.is_some() && is_first {
-            // What was refused may have been mended since, and the content is that of today.
-            report.tags.retain(|_, tag| !matches!(tag.outcome, TagOutcome::Failed | TagOutcome::Refused));
-            report.stamp.clear();
+            // What was refused may have been mended since, and the content is that of today. What is done costs one HEAD.
+            report = Report::default();
         }
         report.dry_run = input.dry_run;
         if report.stamp.is_empty() {

@@ -83,7 +83,7 @@ async fn sundays_as_the_pipeline_meant_them() {
     let run = stage.ended("tinybird", 2).await;
     assert_eq!(
         run["totals"],
-        json!({ "copied": 1, "unchanged": 1, "failed": 0, "bytes_copied": run["totals"]["bytes_copied"], "bytes_skipped": run["totals"]["bytes_skipped"] })
+        json!({ "copied": 1, "unchanged": 1, "removed": 0, "failed": 0, "bytes_copied": run["totals"]["bytes_copied"], "bytes_skipped": run["totals"]["bytes_skipped"] })
     );
     assert_eq!(stage.tags(TO).await, sorted(&["latest", "latest-20260104", "latest-20260111", "beta", "beta-20260104"]));
     is_whole(&stage, TO, "latest", &newer).await;

@@ -148,7 +148,7 @@ async fn a_run_is_not_taken_for_a_dry_one_and_its_followers_leave_when_the_serve
     let upstream = FakeUpstream::start();
     put(&upstream, "latest", "one");
     let mut stage = Stage::new(&mirror(&upstream, "tags = [\"latest\"]")).await;
-    upstream.fault("/blobs/", Fault::Delay(Duration::from_secs(60)));
+    upstream.fault("/blobs/", Fault::Delay(Duration::from_mins(1)));
     let (_, asked) = stage.api(Method::POST, "mirrors/m/runs", None).await;
     let (status, refused) = stage.api(Method::POST, "mirrors/m/runs", Some(json!({ "dry_run": true }))).await;
     assert_eq!((status, &refused["error"]["code"]), (409, &json!("CONFLICT")), "{refused}");
@@ -171,4 +171,26 @@ async fn a_clock_that_was_years_ahead_once_does_not_silence_a_schedule() {
     stage.clock.jump(-years);
     stage.until("2026-01-03T02:00:00Z").await;
     assert_eq!(stage.ended("m", 2).await["state"], "done");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_name_of_a_dated_tag_that_was_removed_is_not_used_again() {
+    let upstream = FakeUpstream::start();
+    let stage = Stage::new(&mirror(&upstream, "tags = [\"latest\"]\ntag_as = [\"{date}\"]\nkeep = 1")).await;
+    for (content, expected) in [("one", "20260101"), ("two", "20260101-2"), ("three", "20260101-3"), ("one", "20260101-4")] {
+        let digest = put(&upstream, "latest", content);
+        stage.run("m", json!({})).await;
+        assert_eq!(stage.tags("micro/app").await, [expected], "{content}");
+        assert_eq!(tag_of(&stage, expected).await, digest);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_selects_nothing_says_so() {
+    let upstream = FakeUpstream::start();
+    put(&upstream, "latest", "one");
+    let stage = Stage::new(&mirror(&upstream, "tags = [{ glob = \"zzz*\" }]")).await;
+    let run = stage.run("m", json!({})).await;
+    assert_eq!(run["state"], "failed");
+    assert!(run["reason"].as_str().unwrap().contains("none of the tags"), "{run}");
 }
