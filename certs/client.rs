@@ -19,6 +19,15 @@ pub fn client_config(extra_roots: &[PathBuf]) -> Result<ClientConfig, Error> {
             roots.add(certificate).map_err(|cause| Error::Unusable { path: path.clone(), reason: cause.to_string() })?;
         }
     }
+    with_roots(roots)
+}
+
+/// A configuration that trusts nobody, for what never leaves plain HTTP: to read the system's roots takes longer than many a request.
+pub fn client_config_without_roots() -> Result<ClientConfig, Error> {
+    with_roots(RootCertStore::empty())
+}
+
+fn with_roots(roots: RootCertStore) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(Error::Setup)?

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-pub use client::client_config;
+pub use client::{client_config, client_config_without_roots};
 pub use error::Error;
 /// What [`server_config`] makes; its users need not depend on rustls to name it.
 pub use rustls::ServerConfig;

@@ -85,6 +85,7 @@ impl Where {
         let base = self.url(&config)?;
         let mut settings = outbound::Config::new(&base);
         settings.ca = self.ca();
+        settings.system_roots = base.scheme() == "https" || !is_here(&base);
         let client = Client::new(&settings)?;
         let token = match (std::env::var("ROADSTEAD_TOKEN"), &self.token_file) {
             (Ok(token), None) => Token::new(token.trim()).context("ROADSTEAD_TOKEN is not a token")?,

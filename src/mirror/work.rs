@@ -20,6 +20,7 @@ use crate::memory::{Memories, Memory, MemoryError};
 use crate::report::{Report, TagOutcome, TagReport};
 use crate::run::{Bound, Pins, Run, lock, millis, stamp};
 use crate::settings::Mirror;
+use crate::template::Template;
 
 /// The kind of the jobs.
 pub const KIND: &str = "mirror";
@@ -112,7 +113,7 @@ impl Mirrors {
             Ok(input) => input,
             Err(error) => return Outcome::Failed { reason: format!("the input is not one: {error}"), result: Value::Null },
         };
-        let Some(report) = self.report(job, input).await else { return lost() };
+        let Some(report) = self.report(job, &bound.settings, input).await else { return lost() };
         let run = match self.begin(bound, &report).await {
             Ok(run) => run,
             Err(error) => return Outcome::Retry { reason: telemetry::chain(&error), after: None },
@@ -134,7 +135,7 @@ impl Mirrors {
 
     /// From where the run goes on. The moment that its dated tags are named by is that of its first begin, and is saved before any is
     /// written. `None` if the lease is lost.
-    async fn report(&self, job: &Running, input: Input) -> Option<Report> {
+    async fn report(&self, job: &Running, mirror: &Mirror, input: Input) -> Option<Report> {
         let record = job.record();
         let is_first = record.epoch <= 1;
         let mut report: Report = serde_json::from_value(job.checkpoint()).unwrap_or_default();
@@ -145,7 +146,9 @@ impl Mirrors {
         report.dry_run = input.dry_run;
         if report.stamp.is_empty() {
             report.stamp = Timestamp::try_from(self.0.clock.now()).unwrap_or_default().to_string();
-            job.save(serde_json::to_value(&report).ok()?).await.ok()?;
+            if mirror.tag_as.iter().any(Template::is_dated) {
+                job.save(serde_json::to_value(&report).ok()?).await.ok()?;
+            }
         }
         Some(report)
     }

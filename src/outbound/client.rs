@@ -29,6 +29,8 @@ const CONNECTION_WINDOW: u32 = 32 << 20;
 pub struct Config {
     /// Certificates (PEM) to trust beside the system's.
     pub ca: Vec<PathBuf>,
+    /// Whether the system's certificates are trusted. Without them, and without `ca`, only plain HTTP can be spoken.
+    pub system_roots: bool,
     /// The longest time until a connection stands, TLS included.
     pub connect_timeout: Duration,
     /// The longest silence while waiting for a response's head or for more of its body.
@@ -43,6 +45,7 @@ impl Config {
     pub fn new(origin: &Url) -> Self {
         Self {
             ca: Vec::new(),
+            system_roots: true,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
             reach: Reach::from_origin(origin),
@@ -73,7 +76,8 @@ pub struct Client {
 impl Client {
     /// A client with these settings. Proxies are those of the environment (`HTTPS_PROXY`, `NO_PROXY`, …).
     pub fn new(config: &Config) -> Result<Self, SetupError> {
-        let tls = certs::client_config(&config.ca)?;
+        let is_plain = !config.system_roots && config.ca.is_empty();
+        let tls = if is_plain { certs::client_config_without_roots()? } else { certs::client_config(&config.ca)? };
         let builder = || {
             reqwest::Client::builder()
                 .tls_backend_preconfigured(tls.clone())
