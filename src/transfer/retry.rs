@@ -54,7 +54,7 @@ impl Patience {
         }
     }
 
-    /// The next number of a sequence between 0 and 1. [splitmix64]
+    /// The next number of a sequence between 0 and 1, by the method splitmix64.
     fn chance(&self) -> f64 {
         let mut state = self.chance.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
         state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

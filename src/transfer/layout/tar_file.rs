@@ -17,6 +17,8 @@ use crate::layout::{Error, INDEX, LARGEST_INDEX, MARK, MOST_ENTRIES, index};
 
 /// The largest header of an entry that is read, in bytes, with the long names and extensions before it.
 const LARGEST_HEADER: u64 = 1024 * 1024;
+/// How the refusal of a larger one begins.
+const TOO_LARGE: &str = "an entry has a header of more than";
 
 /// What was found in a tar file.
 pub(crate) struct Scanned {
@@ -44,7 +46,12 @@ pub(crate) fn scan(path: &Path) -> Result<Scanned, Error> {
     let read = Cell::new(0);
     let mut archive = Archive::new(Headers { file: &file, read: &read });
     // What the archive cannot make sense of is the fault of its bytes, not of the disk.
-    let wrong = |cause: io::Error| Error::form(path, short(&format!("it is no tar file, or a damaged one: {cause}")));
+    let wrong = |cause: io::Error| {
+        // What the reader of tar files says repeats what is in the file, which may be anything.
+        let ours = cause.to_string();
+        let ours = if ours.starts_with(TOO_LARGE) { format!(": {ours}") } else { String::new() };
+        Error::form(path, short(&format!("it is no tar file, or a damaged one{ours}")))
+    };
     for (number, entry) in archive.entries_with_seek().map_err(wrong)?.enumerate() {
         if number >= MOST_ENTRIES {
             return Err(Error::form(path, format!("it has more than {MOST_ENTRIES} entries")));
@@ -87,7 +94,7 @@ impl Read for Headers<'_> {
         let read = self.file.read(buffer)?;
         self.read.set(self.read.get() + read as u64);
         if self.read.get() > LARGEST_HEADER {
-            return Err(io::Error::other(format!("an entry has a header of more than {LARGEST_HEADER} bytes")));
+            return Err(io::Error::other(format!("{TOO_LARGE} {LARGEST_HEADER} bytes")));
         }
         Ok(read)
     }
