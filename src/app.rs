@@ -101,7 +101,10 @@ fn admin(
     random[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
     random[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
     Ok(Admin::new(admin::Parts {
-        token: Token::load_or_make(&config.token_file(), random)?,
+        token: match config.token_file() {
+            Some(path) => Token::load_or_make(&path, random)?,
+            None => Token::unknown(random),
+        },
         jobs: durable.jobs.clone(),
         mirrors: durable.mirrors.clone(),
         metrics: metrics.clone(),

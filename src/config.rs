@@ -247,14 +247,16 @@ impl Config {
         }
     }
 
-    /// The file with the token of `/api/v1/`: in the folder where content is kept, or in the working directory.
+    /// The file with the token of `/api/v1/`: in the folder where content is kept, or beside a bucket in the working directory. What is
+    /// kept in memory has none unless one is named: nobody is let in.
     #[must_use]
-    pub fn token_file(&self) -> PathBuf {
+    pub fn token_file(&self) -> Option<PathBuf> {
         const NAME: &str = "admin-token";
         match (&self.admin.token_file, &self.storage.location) {
-            (Some(path), _) => path.clone(),
-            (None, Location::Folder(folder)) => folder.join(NAME),
-            (None, Location::Memory | Location::Bucket(_)) => PathBuf::from(NAME),
+            (Some(path), _) => Some(path.clone()),
+            (None, Location::Folder(folder)) => Some(folder.join(NAME)),
+            (None, Location::Bucket(_)) => Some(PathBuf::from(NAME)),
+            (None, Location::Memory) => None,
         }
     }
 

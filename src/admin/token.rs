@@ -79,6 +79,12 @@ impl Token {
         file.sync_all()
     }
 
+    /// A token of these `random` bytes that nobody is told.
+    #[must_use]
+    pub fn unknown(random: [u8; 32]) -> Self {
+        Self(SecretString::from(encode(random)))
+    }
+
     /// Reads the token of a file.
     pub fn load(path: &Path) -> Result<Self, TokenError> {
         let read = |source| TokenError::File { path: path.to_owned(), done: "read", source };

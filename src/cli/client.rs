@@ -94,8 +94,11 @@ impl Where {
             (Err(_), None) if self.is_named() && !is_here(&base) => {
                 bail!("name the token file of {base} with --token-file, or put its token into ROADSTEAD_TOKEN")
             }
-            (Err(_), None) => Token::load(&config.token_file())
-                .context("name the server's token file with --token-file, or put the token into ROADSTEAD_TOKEN")?,
+            (Err(_), None) => {
+                const ADVICE: &str = "name the server's token file with --token-file, or put the token into ROADSTEAD_TOKEN";
+                let path = config.token_file().context(ADVICE)?;
+                Token::load(&path).context(ADVICE)?
+            }
         };
         Ok(Remote { client, base, token })
     }
