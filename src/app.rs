@@ -84,7 +84,7 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     });
     let durable = Durable::new(&config, &store, &registry, &remotes, &clock, &metrics)?;
     let stop = CancellationToken::new();
-    let front = Front { api, admin: admin(&config, &durable, &stop, &clock, &metrics)? };
+    let front = Front::new(api, admin(&config, &durable, &stop, &clock, &metrics)?);
     let upload_lifetime = config.storage.upload_lifetime;
     Ok(App { server, front, durable, stop, registry, readiness, tasks, clock, upload_lifetime })
 }
@@ -144,7 +144,7 @@ impl App {
     #[doc(hidden)]
     #[must_use]
     pub fn api(&self) -> Api {
-        self.front.api.clone()
+        self.front.api().clone()
     }
 
     /// Answers requests until `shutdown` resolves, then lets running ones finish. `false` if some had to be cut.

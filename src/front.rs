@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use admin::Admin;
@@ -11,11 +12,24 @@ use http::{Request, Response};
 use server::{Body, RequestBody};
 use tower::Service;
 
-/// What answers requests. Cheap to clone.
+/// What answers requests. Cheap to clone: every request does, so there is one count of references.
 #[derive(Clone, Debug)]
-pub(crate) struct Front {
-    pub(crate) api: Api,
-    pub(crate) admin: Admin,
+pub(crate) struct Front(Arc<Services>);
+
+#[derive(Debug)]
+struct Services {
+    api: Api,
+    admin: Admin,
+}
+
+impl Front {
+    pub(crate) fn new(api: Api, admin: Admin) -> Self {
+        Self(Arc::new(Services { api, admin }))
+    }
+
+    pub(crate) fn api(&self) -> &Api {
+        &self.0.api
+    }
 }
 
 impl Service<Request<RequestBody>> for Front {
@@ -29,6 +43,6 @@ impl Service<Request<RequestBody>> for Front {
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        if request.uri().path().starts_with("/api/") { self.admin.call(request) } else { self.api.call(request) }
+        if request.uri().path().starts_with("/api/") { self.0.admin.respond(request) } else { self.0.api.respond(request) }
     }
 }

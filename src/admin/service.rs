@@ -118,6 +118,13 @@ impl tower::Service<Request<RequestBody>> for Admin {
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        self.respond(request)
+    }
+}
+
+impl Admin {
+    /// Answers a request, as the service does, for those who have it among others.
+    pub fn respond(&self, request: Request<RequestBody>) -> <Self as tower::Service<Request<RequestBody>>>::Future {
         let admin = self.clone();
         Box::pin(async move { Ok(admin.handle(request).await) })
     }

@@ -347,6 +347,13 @@ impl tower::Service<Request<RequestBody>> for Api {
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        self.respond(request)
+    }
+}
+
+impl Api {
+    /// Answers a request, as the service does, for those who have it among others.
+    pub fn respond(&self, request: Request<RequestBody>) -> <Self as tower::Service<Request<RequestBody>>>::Future {
         let start = self.0.clock.monotonic();
         let request_id = self.0.ids.next();
         let (head, body) = request.into_parts();

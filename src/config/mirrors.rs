@@ -1,7 +1,7 @@
 //! `[[mirror]]`: each by itself, then all of them together.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mirror::{Mirror, SameDay, Schedule, Selector, Template};
@@ -47,24 +47,25 @@ fn compare(section: &Section<'_, '_>, this: &Mirror, other: &Mirror, line: &str)
         return;
     }
     let theirs = written(other);
-    if let Some(tag) = written(this).into_iter().find(|tag| theirs.contains(tag)) {
+    if let Some((tag, _)) = written(this).into_iter().find(|(tag, _)| theirs.iter().any(|(their, _)| their == tag)) {
         let text = format!("the mirror of {line} writes {}:{tag} too; give one of them another `to` or `tag_as`", this.to);
         section.wrong("to", text);
     }
 }
 
-/// The tags that a mirror writes, as far as they are known before a run: dates stay as they are written in the template.
-fn written(mirror: &Mirror) -> Vec<String> {
+/// The tags that a mirror writes, as far as they are known before a run, and what they are copied from: dates stay as they are
+/// written in the template.
+fn written(mirror: &Mirror) -> Vec<(String, &Tag)> {
     let exact = mirror.tags.iter().filter_map(Selector::as_exact);
     // One with a digest is the same for the same content alone.
     let templates = || mirror.tag_as.iter().chain(&mirror.trimmed_as).filter(|template| !template.as_str().contains("{digest"));
-    exact.flat_map(|tag| templates().map(|template| template.as_str().replace("{tag}", tag.as_str()))).collect()
+    exact.flat_map(|tag| templates().map(move |template| (template.as_str().replace("{tag}", tag.as_str()), tag))).collect()
 }
 
-/// A tag that two of a mirror's would be written to.
-fn written_twice(mirror: &Mirror) -> Option<String> {
-    let mut seen = BTreeSet::new();
-    written(mirror).into_iter().find(|tag| !seen.insert(tag.clone()))
+/// A tag that would be written twice, and from what.
+fn written_twice(mirror: &Mirror) -> Option<(String, &Tag, &Tag)> {
+    let mut seen = BTreeMap::new();
+    written(mirror).into_iter().find_map(|(written, tag)| Some((written.clone(), seen.insert(written, tag)?, tag)))
 }
 
 /// One mirror, if nothing that it cannot do without is wrong.
@@ -113,20 +114,13 @@ fn check(section: &Section<'_, '_>, mirror: &Mirror) {
     if mirror.tag_as.is_empty() {
         section.wrong("tag_as", "is empty, so that nothing would be copied; write \"{tag}\"".to_owned());
     }
-    if let Some((one, other, template)) = mirror.meeting() {
-        let text = format!(
-            "{template:?} makes one tag of both \"{one}\" and \"{other}\"; write {{tag}} in it",
-            template = template.as_str()
-        );
-        section.wrong("tag_as", text);
-    } else if let Some(template) = mirror.may_meet() {
+    if let Some(template) = mirror.may_meet() {
         let text = format!("{:?} makes one tag of all that `tags` selects; write {{tag}} in it", template.as_str());
         section.wrong("tag_as", text);
-    } else if let Some(tag) = written_twice(mirror) {
-        section.wrong(
-            "tag_as",
-            format!("two of the tags would both be written to {tag:?}; change `tags`, `tag_as` or `trimmed_as`"),
-        );
+    } else if let Some((tag, one, other)) = written_twice(mirror) {
+        let text =
+            format!("{tag:?} is made of both \"{one}\" and \"{other}\"; write {{tag}} in it, or change `tags` or `trimmed_as`");
+        section.wrong("tag_as", text);
     }
     if mirror.trimmed_as.is_some() && mirror.platforms.is_empty() {
         section
@@ -420,7 +414,7 @@ mod tests {
         let slim = PLAIN.replace("[\"latest\"]", "[\"a\", \"a-slim\"]");
         refused(
             &format!("{slim}platforms = [\"linux/amd64\"]\ntrimmed_as = \"{{tag}}-slim\"\n"),
-            "both be written to \"a-slim\"",
+            "\"a-slim\" is made of both \"a\" and \"a-slim\"",
         );
         let fixed = format!("{two}platforms = [\"linux/amd64\"]\ntrimmed_as = \"slim\"\n");
         assert!(load(&fixed).unwrap_err().to_string().contains("both \"latest\" and \"beta\""));

@@ -19,7 +19,7 @@ mod work;
 
 pub use memory::{Dated, Known, Memories, Memory, MemoryError};
 pub use report::{Report, TagOutcome, TagReport, Totals};
-pub use run::{Bound, Pins, Target, millis};
+pub use run::{Bound, Pins, Untag, millis};
 pub use schedule::{Schedule, ScheduleError};
 pub use select::{Selector, SelectorError, select};
 pub use settings::{Mirror, SameDay};

@@ -32,8 +32,6 @@ pub struct Memory {
 pub struct Known {
     /// What it was.
     pub digest: Digest,
-    /// When it was found to be that, in milliseconds since 1970.
-    pub at: u64,
     /// When signatures and the like were last looked for, in milliseconds since 1970.
     pub referrers_at: u64,
     /// It was removed because it is gone at the upstream.

@@ -1,5 +1,7 @@
 //! Which tags a run sets for one source tag.
 
+use std::fmt::Display;
+
 use jiff::Zoned;
 use oci::{Digest, Error, Push, Tag};
 
@@ -43,6 +45,12 @@ pub(crate) enum PlanError {
     Target(#[from] Error),
 }
 
+/// What `template` makes is no tag.
+fn no_tag(template: &dyn Display) -> impl FnOnce(oci::TagError) -> PlanError {
+    let template = template.to_string();
+    move |error| PlanError::Name { template, reason: error.to_string() }
+}
+
 impl Mirror {
     /// What to do for `source`, which is `digest` now.
     pub(crate) async fn plan(
@@ -56,8 +64,7 @@ impl Mirror {
     ) -> Result<Plan, PlanError> {
         let mut plan = Plan::default();
         for template in &self.tag_as {
-            let wrong = |error: oci::TagError| PlanError::Name { template: template.to_string(), reason: error.to_string() };
-            let tag = template.render(source, stamp, digest).map_err(wrong)?;
+            let tag = template.render(source, stamp, digest).map_err(no_tag(template))?;
             if !template.is_dated() {
                 if live.is_dated(&tag) {
                     return Err(PlanError::Taken { tag });
@@ -80,8 +87,7 @@ impl Mirror {
             plan.dated.push((tag, template.as_str().to_owned()));
         }
         if let Some(template) = &self.trimmed_as {
-            let wrong = |error: oci::TagError| PlanError::Name { template: template.to_string(), reason: error.to_string() };
-            let tag = template.render(source, stamp, digest).map_err(wrong)?;
+            let tag = template.render(source, stamp, digest).map_err(no_tag(template))?;
             let known = known.is_some_and(|known| known.digest == *digest) && target.tagged(&self.to, &tag).await?.is_some();
             plan.trimmed = (!known).then_some(tag);
         }
@@ -98,9 +104,7 @@ impl Mirror {
                 Some(there) if there == *digest => return Ok((candidate, false)),
                 _ if self.same_day == SameDay::Refuse => break,
                 _ => {
-                    let numbered = Tag::parse(&format!("{tag}-{number}"));
-                    let name = |error: oci::TagError| PlanError::Name { template: tag.to_string(), reason: error.to_string() };
-                    candidate = numbered.map_err(name)?;
+                    candidate = Tag::parse(&format!("{tag}-{number}")).map_err(no_tag(tag))?;
                 }
             }
         }

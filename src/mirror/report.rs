@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// The record of a run: its job's checkpoint while it runs, and its result afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
+    /// The run that it is of: one that is done again has the checkpoint of the old one.
+    #[serde(default)]
+    pub run: String,
     /// Nothing was changed: it says what would be.
     pub dry_run: bool,
     /// The day and time of the run, which its dated tags are named by. [RFC 3339]

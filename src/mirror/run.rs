@@ -29,9 +29,9 @@ const RETIRED: usize = 100;
 /// Seconds after which a registry is asked again that did not say when.
 const UNSAID: u64 = 60;
 
-/// Where a mirror's copies go.
+/// Takes tags away from the registry that a mirror copies to.
 #[async_trait]
-pub trait Target: Push {
+pub trait Untag: Send + Sync {
     /// Removes a tag if it points at `only`. `false` if it does not.
     async fn remove_tag(&self, name: &RepositoryName, tag: &Tag, only: &Digest) -> Result<bool, Error>;
 }
@@ -51,7 +51,9 @@ pub struct Bound {
     /// The upstream.
     pub source: Arc<dyn Source>,
     /// The registry.
-    pub target: Arc<dyn Target>,
+    pub target: Arc<dyn Push>,
+    /// The same, where tags are removed in it; `None` for a registry elsewhere, in which they never are.
+    pub untag: Option<Arc<dyn Untag>>,
     /// Between the two.
     pub transfer: Arc<Transfer>,
 }
@@ -234,10 +236,11 @@ impl Run<'_> {
             dated.retain(|entry| entry.tag != *name);
             dated.push(Dated { tag: name.clone(), digest: digest.clone(), template: template.clone(), at: now });
         }
-        self.live.set(tag, Known { digest: digest.clone(), at: now, referrers_at: now, is_gone: false, dated, retired });
+        self.live.set(tag, Known { digest: digest.clone(), referrers_at: now, is_gone: false, dated, retired });
         let targets: Vec<Tag> = plan.set.into_iter().chain(plan.trimmed).collect();
-        let is_new = is_news(&targets, &copied);
-        let outcome = if is_new { TagOutcome::Copied } else { TagOutcome::Unchanged };
+        // With `always` a run may find its dated tag in its place.
+        let is_news = !targets.is_empty() || copied.manifests > 0 || copied.blobs_copied > 0;
+        let outcome = if is_news { TagOutcome::Copied } else { TagOutcome::Unchanged };
         let report = TagReport { digest: Some(digest), targets, ..counted(outcome, &copied) };
         Ok(self.with_retention(tag, report).await)
     }
@@ -277,13 +280,13 @@ impl Run<'_> {
         let mut removed = Vec::new();
         for template in mirror.tag_as.iter().filter(|template| !template.is_dated()) {
             let Ok(alias) = template.render(tag, &self.stamp, &known.digest) else { continue };
-            if self.bound.target.remove_tag(&mirror.to, &alias, &known.digest).await? {
+            if self.untag(&alias, &known.digest).await? {
                 removed.push(alias);
             }
         }
         if let Some(Ok(trimmed)) = mirror.trimmed_as.as_ref().map(|template| template.render(tag, &self.stamp, &known.digest))
             && let Some(there) = self.bound.target.tagged(&mirror.to, &trimmed).await?
-            && self.bound.target.remove_tag(&mirror.to, &trimmed, &there).await?
+            && self.untag(&trimmed, &there).await?
         {
             removed.push(trimmed);
         }
@@ -303,6 +306,13 @@ impl Run<'_> {
         report
     }
 
+    async fn untag(&self, tag: &Tag, only: &Digest) -> Result<bool, Error> {
+        match &self.bound.untag {
+            Some(untag) => untag.remove_tag(&self.mirror().to, tag, only).await,
+            None => Ok(false),
+        }
+    }
+
     async fn retain(&self, tag: &Tag) -> Result<Vec<Tag>, Error> {
         let mirror = self.mirror();
         let Some(mut known) = self.live.get(tag) else { return Ok(Vec::new()) };
@@ -313,8 +323,7 @@ impl Run<'_> {
                 continue;
             }
             // One that points elsewhere now, or is gone, is not ours any more.
-            let is_removed =
-                !self.live.is_shared(tag, &entry) && self.bound.target.remove_tag(&mirror.to, &entry.tag, &entry.digest).await?;
+            let is_removed = !self.live.is_shared(tag, &entry) && self.untag(&entry.tag, &entry.digest).await?;
             known.dated.retain(|other| *other != entry);
             known.retired.push(entry.tag.clone());
             let forgotten = known.retired.len().saturating_sub(RETIRED);
@@ -329,11 +338,6 @@ impl Run<'_> {
 /// A lock that nobody holds across a wait.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Was anything done? With `always` a run may find its dated tag in its place.
-fn is_news(targets: &[Tag], copied: &Copied) -> bool {
-    !targets.is_empty() || copied.manifests > 0 || copied.blobs_copied > 0
 }
 
 fn counted(outcome: TagOutcome, copied: &Copied) -> TagReport {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oci::{Platform, RepositoryName, Tag};
+use oci::{Platform, RepositoryName};
 
 use crate::schedule::Schedule;
 use crate::select::Selector;
@@ -63,24 +63,10 @@ pub enum SameDay {
 }
 
 impl Mirror {
-    /// Two tags that would be copied to one name, and that name, as far as it can be told before a run: only tags that are given
-    /// exactly are known by then.
-    #[must_use]
-    pub fn meeting(&self) -> Option<(Tag, Tag, Template)> {
-        let exact: Vec<&Tag> = self.tags.iter().filter_map(Selector::as_exact).collect();
-        let (one, other) = match exact.as_slice() {
-            [one, rest @ ..] => (*one, rest.iter().find(|other| *other != one)?),
-            [] => return None,
-        };
-        let template = self.templates().find(|template| !template.tells_apart())?;
-        Some((one.clone(), (*other).clone(), template.clone()))
-    }
-
-    /// Whether several source tags may be selected although a template does not tell them apart.
+    /// A template that makes one tag of all that are selected, where it is not known before a run which these are.
     #[must_use]
     pub fn may_meet(&self) -> Option<&Template> {
-        let one = matches!(self.tags.as_slice(), [selector] if selector.as_exact().is_some());
-        if one { None } else { self.templates().find(|template| !template.tells_apart()) }
+        if self.is_exact() { None } else { self.templates().find(|template| !template.tells_apart()) }
     }
 
     fn templates(&self) -> impl Iterator<Item = &Template> {

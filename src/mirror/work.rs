@@ -136,12 +136,11 @@ impl Mirrors {
     /// From where the run goes on. The moment that its dated tags are named by is that of its first begin, and is saved before any is
     /// written. `None` if the lease is lost.
     async fn report(&self, job: &Running, mirror: &Mirror, input: Input) -> Option<Report> {
-        let record = job.record();
-        let is_first = record.epoch <= 1;
+        let run = job.id().to_string();
         let mut report: Report = serde_json::from_value(job.checkpoint()).unwrap_or_default();
-        if record.retry_of.is_some() && is_first {
-            // What was refused may have been mended since, and the content is that of today. What is done costs one HEAD.
-            report = Report::default();
+        if report.run != run {
+            // New, or done again: then what was refused may have been mended, and the content is that of today.
+            report = Report { run, ..Report::default() };
         }
         report.dry_run = input.dry_run;
         if report.stamp.is_empty() {
@@ -287,7 +286,7 @@ impl Begun<'_> {
         if self.job.is_cancelled() {
             return Outcome::Failed { reason: "cancelled".to_owned(), result };
         }
-        if self.job.is_stopping() {
+        if self.job.is_stopping() && report.tags.len() < report.selected {
             return Outcome::Yield(result);
         }
         let exhausted = lock(&self.run.exhausted).take();
