@@ -11,7 +11,7 @@ use anyhow::Context;
 use api::{Api, Guard, Readiness};
 use proxy::PullThrough;
 use registry::{Limits, Registry, Rules};
-use server::Server;
+use server::{RequestLog, Server};
 use storage::{Store, Surroundings};
 use telemetry::{Clock, Metrics, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
@@ -77,9 +77,8 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
         guard: Guard,
         readiness: readiness.clone(),
         metrics: metrics.clone(),
-        clock: Arc::clone(&clock),
         tasks: tasks.clone(),
-        ids: api::RequestIds::default(),
+        requests: RequestLog::new(Arc::clone(&clock), metrics.clone()),
         external_url: external_url.unwrap_or_default(),
     });
     let durable = Durable::new(&config, &store, &registry, &remotes, &clock, &metrics)?;
@@ -107,7 +106,7 @@ fn admin(
         },
         jobs: durable.jobs.clone(),
         mirrors: durable.mirrors.clone(),
-        metrics: metrics.clone(),
+        requests: RequestLog::new(Arc::clone(clock), metrics.clone()),
         clock: Arc::clone(clock),
         stop: stop.clone(),
     }))

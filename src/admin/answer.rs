@@ -1,11 +1,13 @@
 //! What requests are answered.
 
+use std::error::Error;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
-use server::Body;
+use server::{Body, RequestId};
 
 /// Why a request is not answered as it was meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +22,17 @@ pub(crate) enum Refusal {
     Invalid(String),
     /// It cannot be done as things are.
     Conflict(String),
-    /// The server failed; the cause is in its log.
-    Failed,
+    /// The server failed. The cause is for its log alone.
+    Failed(String),
 }
 
 impl Refusal {
-    fn parts(&self) -> (StatusCode, &'static str, String) {
+    /// The server failed, for this reason.
+    pub(crate) fn failed(error: &dyn Error) -> Self {
+        Self::Failed(telemetry::chain(error))
+    }
+
+    fn parts(&self, request_id: RequestId) -> (StatusCode, &'static str, String) {
         match self {
             Self::Unauthorized => {
                 let message =
@@ -36,13 +43,21 @@ impl Refusal {
             Self::Method(allow) => (StatusCode::METHOD_NOT_ALLOWED, "METHOD", format!("this can be asked by {allow}")),
             Self::Invalid(why) => (StatusCode::BAD_REQUEST, "INVALID", why.clone()),
             Self::Conflict(why) => (StatusCode::CONFLICT, "CONFLICT", why.clone()),
-            Self::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "FAILED", "the server failed; its log says why".to_owned()),
+            Self::Failed(_) => {
+                let message = format!("the server failed; its log has the cause under request {}", request_id.as_str());
+                (StatusCode::INTERNAL_SERVER_ERROR, "FAILED", message)
+            }
         }
     }
 
-    pub(crate) fn response(&self) -> Response<Body> {
-        let (status, code, message) = self.parts();
-        let mut response = json(status, &json!({ "error": { "code": code, "message": message } }));
+    /// What the client is told. The cause of a failure is logged, under the request id that the client gets.
+    pub(crate) fn response(&self, request_id: RequestId) -> Response<Body> {
+        if let Self::Failed(cause) = self {
+            tracing::error!(request_id = request_id.as_str(), error = cause, "a request of an operator failed");
+        }
+        let (status, code, message) = self.parts(request_id);
+        let text = json!({ "error": { "code": code, "message": message } }).to_string();
+        let mut response = json_text(status, text.into_bytes());
         let headers = response.headers_mut();
         match self {
             Self::Unauthorized => {
@@ -65,17 +80,18 @@ impl From<jobs::Error> for Refusal {
                 Self::Conflict(error.to_string())
             }
             jobs::Error::Invalid { .. } => Self::Invalid(error.to_string()),
-            other => {
-                tracing::error!(error = %telemetry::chain(&other), "a request of an operator failed");
-                Self::Failed
-            }
+            other => Self::failed(&other),
         }
     }
 }
 
 /// A value as JSON.
-pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    let Ok(text) = serde_json::to_vec(value) else { return Refusal::Failed.response() };
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Result<Response<Body>, Refusal> {
+    let text = serde_json::to_vec(value).map_err(|error| Refusal::failed(&error))?;
+    Ok(json_text(status, text))
+}
+
+fn json_text(status: StatusCode, text: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(Body::full(Bytes::from(text)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

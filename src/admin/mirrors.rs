@@ -56,11 +56,11 @@ impl Admin {
         for mirror in self.parts().mirrors.all() {
             shown.push(self.shown(mirror).await?);
         }
-        Ok(json(StatusCode::OK, &json!({ "mirrors": shown })))
+        json(StatusCode::OK, &json!({ "mirrors": shown }))
     }
 
     pub(crate) async fn mirror(&self, name: &str) -> Result<Response<Body>, Refusal> {
-        Ok(json(StatusCode::OK, &self.shown(self.known(name)?).await?))
+        json(StatusCode::OK, &self.shown(self.known(name)?).await?)
     }
 
     pub(crate) async fn runs(&self, name: &str, count: usize) -> Result<Response<Body>, Refusal> {
@@ -69,7 +69,7 @@ impl Admin {
         let mut runs: Vec<Summary> = jobs.open_at(mirror::KIND, &mirror.name).await?.iter().map(Summary::new).collect();
         let ended = jobs.history(mirror::KIND, &mirror.name, count.saturating_sub(runs.len())).await?;
         runs.extend(ended.iter().map(Summary::new));
-        Ok(json(StatusCode::OK, &json!({ "runs": runs })))
+        json(StatusCode::OK, &json!({ "runs": runs }))
     }
 
     /// Submits a run that begins at once. One that is open already is the answer, with 200 instead of 202.
@@ -85,7 +85,7 @@ impl Admin {
                 .map_err(|error| Refusal::Invalid(format!("the body is not {{\"dry_run\": true}}: {error}")))?
         };
         let now = self.parts().clock.now();
-        let input = serde_json::to_value(Input { dry_run: asked.dry_run }).map_err(|_| Refusal::Failed)?;
+        let input = serde_json::to_value(Input { dry_run: asked.dry_run }).map_err(|error| Refusal::failed(&error))?;
         let job = NewJob {
             kind: mirror::KIND.to_owned(),
             key: mirror.name.clone(),
@@ -95,7 +95,7 @@ impl Admin {
             by: Some("operator".to_owned()),
         };
         match self.parts().jobs.submit(job).await? {
-            Submitted::New(id) => Ok(json(StatusCode::ACCEPTED, &json!({ "id": id, "new": true }))),
+            Submitted::New(id) => json(StatusCode::ACCEPTED, &json!({ "id": id, "new": true })),
             Submitted::Open(id) => {
                 let open = self.record(id).await?;
                 let other = serde_json::from_value::<Input>(open.input).unwrap_or_default();
@@ -105,9 +105,9 @@ impl Admin {
                         "{what} of this mirror has not ended: {id}; wait for it, or cancel it"
                     )));
                 }
-                Ok(json(StatusCode::OK, &json!({ "id": id, "new": false })))
+                json(StatusCode::OK, &json!({ "id": id, "new": false }))
             }
-            Submitted::Past => Err(Refusal::Failed),
+            Submitted::Past => Err(Refusal::Conflict("a later run was submitted; ask again".to_owned())),
         }
     }
 
@@ -125,10 +125,7 @@ impl Admin {
         let jobs = &self.parts().jobs;
         let open = jobs.open_at(mirror::KIND, &mirror.name).await?;
         let last = jobs.history(mirror::KIND, &mirror.name, 1).await?;
-        let memory = self.parts().mirrors.memories().of(&mirror.name).await.map_err(|error| {
-            tracing::error!(error = %telemetry::chain(&error), "a mirror cannot be shown");
-            Refusal::Failed
-        })?;
+        let memory = self.parts().mirrors.memories().of(&mirror.name).await.map_err(|error| Refusal::failed(&error))?;
         let now = self.parts().clock.now();
         let next = mirror.schedule.as_ref().and_then(|schedule| schedule.next_after(now));
         Ok(Shown {

@@ -13,22 +13,22 @@ impl Admin {
     pub(crate) async fn jobs(&self) -> Result<Response<Body>, Refusal> {
         let open = self.parts().jobs.open().await?;
         let shown: Vec<Summary> = open.iter().map(Summary::new).collect();
-        Ok(json(StatusCode::OK, &json!({ "jobs": shown })))
+        json(StatusCode::OK, &json!({ "jobs": shown }))
     }
 
     pub(crate) async fn job(&self, id: JobId) -> Result<Response<Body>, Refusal> {
-        Ok(json(StatusCode::OK, &whole(&self.record(id).await?)))
+        json(StatusCode::OK, &whole(&self.record(id).await?))
     }
 
     pub(crate) async fn cancel(&self, id: JobId) -> Result<Response<Body>, Refusal> {
         let record = self.parts().jobs.cancel(id, "operator").await?;
-        Ok(json(StatusCode::ACCEPTED, &whole(&record)))
+        json(StatusCode::ACCEPTED, &whole(&record))
     }
 
     pub(crate) async fn retry(&self, id: JobId) -> Result<Response<Body>, Refusal> {
         match self.parts().jobs.retry(id, "operator").await? {
-            Submitted::New(id) => Ok(json(StatusCode::ACCEPTED, &json!({ "id": id, "new": true }))),
-            Submitted::Open(id) => Ok(json(StatusCode::OK, &json!({ "id": id, "new": false }))),
+            Submitted::New(id) => json(StatusCode::ACCEPTED, &json!({ "id": id, "new": true })),
+            Submitted::Open(id) => json(StatusCode::OK, &json!({ "id": id, "new": false })),
             Submitted::Past => Err(Refusal::Conflict("a later one was submitted".to_owned())),
         }
     }

@@ -13,8 +13,8 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
 use jobs::Jobs;
 use mirror::Mirrors;
-use server::{Body, RequestBody};
-use telemetry::{Clock, Metrics};
+use server::{Body, Pending, RequestBody, RequestLog};
+use telemetry::Clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::Refusal;
@@ -32,8 +32,8 @@ pub struct Parts {
     pub jobs: Jobs,
     /// Mirrors.
     pub mirrors: Mirrors,
-    /// Counters.
-    pub metrics: Metrics,
+    /// How requests are named and told of.
+    pub requests: RequestLog,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Once it is cancelled, what would go on for long ends: the server stops.
@@ -55,30 +55,15 @@ impl Admin {
         &self.0
     }
 
-    async fn handle(self, request: Request<RequestBody>) -> Response<Body> {
-        let start = self.0.clock.monotonic();
-        let (head, body) = request.into_parts();
-        let peer = body.peer().map(|peer| peer.as_str().to_owned());
-        let route = self.let_in(&head);
-        let label = route.as_ref().map_or("admin", Route::label);
-        let answered = match route {
-            Ok(route) => self.answer(route, body).await,
+    async fn handle(mut pending: Pending<Self>, head: Head, body: RequestBody) -> Response<Body> {
+        let asked = pending.service().let_in(&head);
+        pending.set_route(asked.as_ref().map_or("admin", Route::label));
+        let answered = match asked {
+            Ok(route) => pending.service().answer(route, body).await,
             Err(refusal) => Err(refusal),
         };
-        let response = answered.unwrap_or_else(|refusal| refusal.response());
-        let (method, status) = (head.method, response.status().as_u16());
-        let path: String = head.uri.path().chars().take(200).collect();
-        response.map(|body| {
-            body.on_end(move |sent, complete| {
-                let duration = self.0.clock.monotonic().saturating_sub(start);
-                self.0.metrics.request(label, method.as_str(), status, duration);
-                let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(
-                    target: "roadstead::requests", route = label, %method, path, status, duration_ms, size_bytes = sent, complete, peer,
-                    "request"
-                );
-            })
-        })
+        let response = answered.unwrap_or_else(|refusal| refusal.response(pending.id()));
+        pending.answer(response)
     }
 
     /// What is asked, of those who may ask.
@@ -125,8 +110,15 @@ impl tower::Service<Request<RequestBody>> for Admin {
 impl Admin {
     /// Answers a request, as the service does, for those who have it among others.
     pub fn respond(&self, request: Request<RequestBody>) -> <Self as tower::Service<Request<RequestBody>>>::Future {
-        let admin = self.clone();
-        Box::pin(async move { Ok(admin.handle(request).await) })
+        let (head, body) = request.into_parts();
+        let pending = Pending::new(self.clone(), &head, body.peer().cloned());
+        Box::pin(async move { Ok(Self::handle(pending, head, body).await) })
+    }
+}
+
+impl AsRef<RequestLog> for Admin {
+    fn as_ref(&self) -> &RequestLog {
+        &self.0.requests
     }
 }
 

@@ -21,4 +21,4 @@ mod uploads;
 
 pub use guard::{Access, Action, Guard};
 pub use names::{Names, Resolved, Resolving};
-pub use service::{Api, Parts, Readiness, RequestIds};
+pub use service::{Api, Parts, Readiness};

@@ -4,19 +4,17 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use oci::{Discover, Error, Pull};
 use registry::Registry;
-use server::{Body, Peer, RequestBody};
-use telemetry::{Clock, Metrics};
+use server::{Body, Pending, RequestBody, RequestId, RequestLog};
+use telemetry::Metrics;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 use crate::change::ToTheEnd;
 use crate::guard::Guard;
@@ -24,7 +22,6 @@ use crate::names::{Names, Resolved};
 use crate::route::{Refusal, Route};
 use crate::{error, respond};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// Is the server to be sent requests? Shared with whoever starts and stops it.
@@ -56,43 +53,6 @@ impl Readiness {
     }
 }
 
-/// What requests are called in answers and in the log: 32 hexadecimal digits, never the same twice, also after a restart.
-#[derive(Debug)]
-pub struct RequestIds {
-    /// Of this process alone.
-    prefix: u64,
-    next: AtomicU64,
-}
-
-/// One of them. Every request has one, and hardly any needs more of it than a copy.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RequestId([u8; 32]);
-
-impl RequestId {
-    pub(crate) fn as_str(&self) -> &str {
-        str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-impl Default for RequestIds {
-    fn default() -> Self {
-        let (prefix, next) = Uuid::new_v4().as_u64_pair();
-        // Far from the end of the numbers.
-        Self { prefix, next: AtomicU64::new(next >> 1) }
-    }
-}
-
-impl RequestIds {
-    fn next(&self) -> RequestId {
-        let number = u128::from(self.prefix) << 64 | u128::from(self.next.fetch_add(1, Ordering::Relaxed));
-        let mut digits = [0; 32];
-        for (index, digit) in digits.iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[usize::try_from(number >> (124 - 4 * index) & 15).unwrap_or(0)];
-        }
-        RequestId(digits)
-    }
-}
-
 /// What the API is made over.
 pub struct Parts {
     /// What is held here: pushes, deletions and the catalog go to it.
@@ -107,14 +67,12 @@ pub struct Parts {
     pub guard: Guard,
     /// What `/readyz` tells.
     pub readiness: Readiness,
-    /// Counters.
+    /// What `/metrics` tells.
     pub metrics: Metrics,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
     /// Where changes run that must come to their end; a stop waits for them.
     pub tasks: TaskTracker,
-    /// How requests are named.
-    pub ids: RequestIds,
+    /// How requests are named and told of.
+    pub requests: RequestLog,
     /// What `Location` and `Link` begin with: the URL that clients use, without a slash at its end; empty for relative ones.
     pub external_url: String,
 }
@@ -141,27 +99,25 @@ impl Api {
 
     #[expect(clippy::manual_async_fn, reason = "an async fn has each of its parameters twice in its state")]
     fn handle(
-        mut pending: Pending,
+        mut pending: Pending<Self>,
         parsed: Result<Route, Refusal>,
         headers: HeaderMap,
         body: RequestBody,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send {
         async move {
-            let request_id = pending.entry.request_id;
+            let request_id = pending.id();
             let mut response = match parsed {
                 Ok(route) => {
-                    pending.entry.label = route.label();
-                    let answered = pending.api.answer(route, &headers, body, request_id).await;
+                    pending.set_route(route.label());
+                    let answered = pending.service().answer(route, &headers, body, request_id).await;
                     answered.unwrap_or_else(|failure| error::response(&failure, request_id.as_str()))
                 }
                 Err(refusal) => error::refusal(&refusal, request_id.as_str()),
             };
-            respond::set(&mut response, REQUEST_ID, request_id.as_str());
-            if pending.entry.path.starts_with("/v2") {
+            if pending.path().starts_with("/v2") {
                 response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
             }
-            pending.entry.status = response.status().as_u16();
-            Ok(response.map(|body| body.on_end(move |sent, complete| pending.end(sent, complete))))
+            Ok(pending.answer(response))
         }
     }
 
@@ -257,86 +213,6 @@ impl Api {
     }
 }
 
-/// A request that is being answered. Dropped, it is told of: when its body has ended, or when its client has left before there was
-/// an answer.
-struct Pending {
-    api: Api,
-    start: Duration,
-    entry: Entry,
-    /// Bytes of the body that were sent, and whether they were all.
-    ended: Option<(u64, bool)>,
-}
-
-/// One line of the request log.
-struct Entry {
-    request_id: RequestId,
-    label: &'static str,
-    method: Method,
-    path: String,
-    status: u16,
-    peer: Option<Peer>,
-    /// A copy: to hold the head itself would hold the connection's buffer.
-    agent: Option<String>,
-}
-
-/// What stands for the status where the client left before it could be given one, as other servers log it.
-const CLIENT_LEFT: u16 = 499;
-
-impl Pending {
-    fn new(api: Api, start: Duration, request_id: RequestId, head: &http::request::Parts, peer: Option<Peer>) -> Self {
-        let entry = Entry {
-            request_id,
-            label: "none",
-            method: head.method.clone(),
-            path: cut(head.uri.path(), 512).to_owned(),
-            status: CLIENT_LEFT,
-            peer,
-            agent: head.headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok()).map(str::to_owned),
-        };
-        Self { api, start, entry, ended: None }
-    }
-
-    fn end(mut self, sent: u64, complete: bool) {
-        // The body of an answer to HEAD is never asked for.
-        self.ended = Some((sent, complete || self.entry.method == Method::HEAD));
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        let parts = self.api.parts();
-        let duration = parts.clock.monotonic().saturating_sub(self.start);
-        let (sent, complete) = self.ended.unwrap_or_default();
-        self.entry.tell(&parts.metrics, duration, sent, complete);
-    }
-}
-
-impl Entry {
-    fn tell(&self, metrics: &Metrics, duration: Duration, sent: u64, complete: bool) {
-        metrics.request(self.label, self.method.as_str(), self.status, duration);
-        let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(
-            target: "roadstead::requests",
-            request_id = self.request_id.as_str(),
-            route = self.label,
-            method = %self.method,
-            path = self.path,
-            status = self.status,
-            duration_ms,
-            size_bytes = sent,
-            complete,
-            peer = self.peer.as_ref().map(Peer::as_str),
-            user_agent = self.agent,
-            "request"
-        );
-    }
-}
-
-/// At most the first `length` bytes of a text.
-fn cut(text: &str, length: usize) -> &str {
-    text.get(..text.floor_char_boundary(length)).unwrap_or(text)
-}
-
 impl tower::Service<Request<RequestBody>> for Api {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -354,13 +230,17 @@ impl tower::Service<Request<RequestBody>> for Api {
 impl Api {
     /// Answers a request, as the service does, for those who have it among others.
     pub fn respond(&self, request: Request<RequestBody>) -> <Self as tower::Service<Request<RequestBody>>>::Future {
-        let start = self.0.clock.monotonic();
-        let request_id = self.0.ids.next();
         let (head, body) = request.into_parts();
+        let pending = Pending::new(self.clone(), &head, body.peer().cloned());
         // What is parsed here is not part of the future, which should be small: it is allocated for every request.
         let parsed = Route::parse(&head.method, head.uri.path(), head.uri.query());
-        let pending = Pending::new(self.clone(), start, request_id, &head, body.peer().cloned());
         Box::pin(Self::handle(pending, parsed, head.headers, body))
+    }
+}
+
+impl AsRef<RequestLog> for Api {
+    fn as_ref(&self) -> &RequestLog {
+        &self.0.requests
     }
 }
 

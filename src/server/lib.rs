@@ -1,4 +1,4 @@
-//! Sockets: accept, TLS, limits, drain; and the response body.
+//! Sockets: accept, TLS, limits, drain; the response body and the request log.
 //!
 //! [`Server`] takes any tower `Service` and knows nothing of registries. Every limit is on silence or on an amount, never on the
 //! length of a transfer. A response that cannot be finished as promised breaks its connection (HTTP/1) or its stream (HTTP/2),
@@ -17,6 +17,7 @@ mod pages;
 mod peer;
 mod regions;
 mod request;
+mod request_log;
 mod serve;
 mod socket;
 mod wire;
@@ -26,6 +27,7 @@ pub use body::Body;
 pub use limits::{Limits, raise_file_limit};
 pub use peer::Peer;
 pub use request::{BodyError, RequestBody};
+pub use request_log::{Pending, RequestId, RequestLog};
 pub use serve::Drained;
 
 /// Any error that a response body can end with.

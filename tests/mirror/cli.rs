@@ -155,3 +155,29 @@ async fn a_run_is_cancelled_and_done_again() {
     assert_eq!(retried.code, 0, "{} {}", retried.out, retried.err);
     assert_eq!(stage.tags("micro/app").await.len(), 4);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_has_the_id_of_its_request_and_a_failure_names_it() {
+    let upstream = FakeUpstream::start();
+    let stage = stage(&upstream).await;
+    let mut seen = std::collections::BTreeSet::new();
+    for (token, path, expected) in [("wrong", "mirrors", 401), (&stage.token(), "mirrors", 200), (&stage.token(), "nothing", 404)]
+    {
+        let request = stage.client.get(format!("{}/api/v1/{path}", stage.url)).bearer_auth(token);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), expected, "{path}");
+        let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+        assert!(id.len() == 32 && seen.insert(id.clone()), "{id}");
+    }
+
+    assert_eq!(roadstead(&stage, &["mirror", "run", "nightly"]).await.code, 0);
+    let memory = stage.data().join("mirrors/nightly");
+    assert!(memory.is_file(), "{}", memory.display());
+    std::fs::write(memory, "not JSON").unwrap();
+    let request = stage.client.get(format!("{}/api/v1/mirrors", stage.url)).bearer_auth(stage.token());
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 500);
+    let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(body["error"]["message"], format!("the server failed; its log has the cause under request {id}"));
+}

@@ -197,7 +197,12 @@ impl Stage {
     }
 
     pub(crate) fn token_file(&self) -> std::path::PathBuf {
-        self.folder.path().join("data/admin-token")
+        self.data().join("admin-token")
+    }
+
+    /// The folder of the store.
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
     }
 
     /// The tags of a repository; none if it is not there.
