@@ -67,7 +67,7 @@ pub(crate) async fn hold(place: Place, registered: Registered, seen: Seen, begun
     let start = inner.clock.monotonic();
     let mut keeper = Keeper::new(Arc::clone(inner), address.clone(), Arc::clone(shared), seen, begun);
     let end = run(&place, &registered, &mut keeper).await;
-    let outcome = finish(&place, &registered, &mut keeper, end).await;
+    let (outcome, ended) = finish(&place, &registered, &mut keeper, end).await;
     let duration = inner.clock.monotonic().saturating_sub(start);
     inner.metrics.job_ended(kind, outcome, duration);
     let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -79,6 +79,14 @@ pub(crate) async fn hold(place: Place, registered: Registered, seen: Seen, begun
         JobOutcome::Done | JobOutcome::Cancelled | JobOutcome::Waiting => {
             tracing::info!(job = %id, kind, key, duration_ms, reason, outcome = outcome.label(), "a run of a job ended");
         }
+    }
+    // Whoever follows it need not wait for the history.
+    inner.ended.send_replace(());
+    if let Some(seen) = ended
+        && let Err(error) = inner.archive(address, &seen).await
+    {
+        // Whoever finds it there tries again.
+        tracing::warn!(job = %id, error = %telemetry::chain(&error), "a job that ended is not in the history yet");
     }
 }
 
@@ -99,15 +107,16 @@ async fn run(place: &Place, registered: &Registered, keeper: &mut Keeper) -> End
     }
 }
 
-async fn finish(place: &Place, registered: &Registered, keeper: &mut Keeper, end: End) -> JobOutcome {
+/// Writes what came of the run. Gives the slot with it, if that is for us to bring to the history.
+async fn finish(place: &Place, registered: &Registered, keeper: &mut Keeper, end: End) -> (JobOutcome, Option<Seen>) {
     let outcome = match end {
-        End::Lost => return JobOutcome::Lost,
+        End::Lost => return (JobOutcome::Lost, None),
         End::With(outcome) => outcome,
         End::Overdue if place.shared.is_cancelled() => {
             let reason = format!("it was cancelled and did not end within {:?}", place.inner.options.grace);
             Outcome::Failed { reason, result: Value::Null }
         }
-        End::Overdue => return JobOutcome::Left,
+        End::Overdue => return (JobOutcome::Left, None),
     };
     let given_up = async {
         place.shared.stopping().await;
@@ -116,21 +125,16 @@ async fn finish(place: &Place, registered: &Registered, keeper: &mut Keeper, end
     let written = tokio::select! {
         biased;
         written = keeper.finish(&outcome, &registered.kind) => written,
-        () = given_up => return JobOutcome::Left,
+        () = given_up => return (JobOutcome::Left, None),
     };
-    let Ok(seen) = written else { return JobOutcome::Lost };
-    if let Some(seen) = seen
-        && let Err(error) = place.inner.archive(&place.address, &seen).await
-    {
-        // Whoever finds it there tries again.
-        tracing::warn!(job = %place.shared.claimed.id, error = %telemetry::chain(&error), "a job that ended is not in the history yet");
-    }
-    match keeper.record().state {
+    let Ok(ended) = written else { return (JobOutcome::Lost, None) };
+    let outcome = match keeper.record().state {
         JobState::Done => JobOutcome::Done,
         JobState::Failed => JobOutcome::Failed,
         JobState::Cancelled => JobOutcome::Cancelled,
         JobState::Waiting | JobState::Running => JobOutcome::Waiting,
-    }
+    };
+    (outcome, ended)
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Outcome {

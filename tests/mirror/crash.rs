@@ -114,6 +114,30 @@ async fn ended(client: &Client, folder: &Path, url: &str, job: &str) -> Value {
     panic!("the run does not end: {}", api(client, folder, url, "GET", job).await);
 }
 
+/// A server on a bucket, with one mirror; its schedule and tags are `when`.
+fn on_bucket(store: &buckets::Server, folder: &Path, upstream: &FakeUpstream, when: &str) -> String {
+    let (secret, token) = (folder.join("secret"), folder.join("token"));
+    std::fs::write(&secret, buckets::KEY.1).unwrap();
+    format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[storage]\nurl = \"s3://{}/servers\"\nendpoint = \"{}\"\nregion = \"us-east-1\"\n\
+         access_key = \"{}\"\nsecret_key_file = \"{}\"\n[admin]\ntoken_file = \"{}\"\n[[upstream]]\nhost = \"docker.io\"\nurl = \"{}\"\n\
+         [[mirror]]\nname = \"m\"\nfrom = \"docker.io/team/app\"\nto = \"micro/app\"\ntags = [\"latest\"]\nalways = true\n{when}\n",
+        buckets::BUCKET,
+        store.endpoint,
+        buckets::KEY.0,
+        secret.display(),
+        token.display(),
+        upstream.url(),
+    )
+}
+
+/// Runs of the mirror as a server lists them, the latest first.
+async fn runs(client: &Client, url: &str, token: &str) -> Vec<Value> {
+    let request = client.get(format!("{url}/api/v1/mirrors/m/runs?n=100")).bearer_auth(token);
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    answer["runs"].as_array().unwrap().clone()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn three_servers_on_one_bucket_run_each_time_of_a_schedule_once() {
     const SUNDAYS: usize = 6;
@@ -122,21 +146,8 @@ async fn three_servers_on_one_bucket_run_each_time_of_a_schedule_once() {
     put(&upstream, "latest", 1);
     let clock = Arc::new(ManualClock::new());
     let folder = tempfile::tempdir().unwrap();
-    let secret = folder.path().join("secret");
-    std::fs::write(&secret, buckets::KEY.1).unwrap();
-    let token = folder.path().join("token");
-    let settings = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\n[storage]\nurl = \"s3://{}/servers\"\nendpoint = \"{}\"\nregion = \"us-east-1\"\n\
-         access_key = \"{}\"\nsecret_key_file = \"{}\"\n[admin]\ntoken_file = \"{}\"\n[[upstream]]\nhost = \"docker.io\"\nurl = \"{}\"\n\
-         [[mirror]]\nname = \"m\"\nschedule = \"0 2 * * 0\"\nfrom = \"docker.io/team/app\"\nto = \"micro/app\"\ntags = [\"latest\"]\n\
-         tag_as = [\"{{tag}}\", \"{{date}}\"]\nalways = true\n",
-        buckets::BUCKET,
-        store.endpoint,
-        buckets::KEY.0,
-        secret.display(),
-        token.display(),
-        upstream.url(),
-    );
+    let schedule = "schedule = \"0 2 * * 0\"\ntag_as = [\"{tag}\", \"{date}\"]";
+    let settings = on_bucket(&store, folder.path(), &upstream, schedule);
     let mut servers = Vec::new();
     for _ in 0..3 {
         let app = roadstead::build(parse(&settings), Arc::<ManualClock>::clone(&clock)).await.unwrap();
@@ -144,12 +155,7 @@ async fn three_servers_on_one_bucket_run_each_time_of_a_schedule_once() {
         servers.push((url, tokio::spawn(app.run(std::future::pending()))));
     }
     let client = client();
-    let token = std::fs::read_to_string(&token).unwrap();
-    let runs = async |server: usize| {
-        let url = format!("{}/api/v1/mirrors/m/runs?n=100", servers[server].0);
-        let answer: Value = client.get(url).bearer_auth(token.trim()).send().await.unwrap().json().await.unwrap();
-        answer["runs"].as_array().unwrap().clone()
-    };
+    let token = std::fs::read_to_string(folder.path().join("token")).unwrap();
     for sunday in 1..=SUNDAYS {
         let mut seen = Vec::new();
         for _ in 0..4000 {
@@ -157,7 +163,7 @@ async fn three_servers_on_one_bucket_run_each_time_of_a_schedule_once() {
             let is_open = seen.first().is_some_and(|run: &Value| run["ended"].is_null());
             clock.advance(if is_open { Duration::from_secs(1) } else { Duration::from_mins(30) });
             tokio::time::sleep(Duration::from_millis(10)).await;
-            seen = runs(sunday % 3).await;
+            seen = runs(&client, &servers[sunday % 3].0, token.trim()).await;
             if seen.len() >= sunday && !seen[0]["ended"].is_null() {
                 break;
             }
@@ -168,4 +174,41 @@ async fn three_servers_on_one_bucket_run_each_time_of_a_schedule_once() {
     for (_, running) in servers {
         running.abort();
     }
+}
+
+/// Processes of their own with the system's clock, so that each time of the schedule is a minute. `ROADSTEAD_MINUTES` says how many
+/// are waited for; 2 if unset.
+#[tokio::test(flavor = "multi_thread")]
+async fn three_processes_on_one_bucket_run_each_time_of_a_schedule_once() {
+    let minutes: usize = std::env::var("ROADSTEAD_MINUTES").map_or(2, |text| text.parse().unwrap());
+    let store = buckets::seaweedfs();
+    let upstream = FakeUpstream::start_on_thread();
+    put(&upstream, "latest", 1);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("roadstead.toml");
+    let schedule = "schedule = \"* * * * *\"\ntag_as = [\"{tag}\", \"{date:%Y%m%d-%H%M}\"]";
+    std::fs::write(&file, format!("[log]\nformat = \"json\"\n{}", on_bucket(&store, folder.path(), &upstream, schedule)))
+        .unwrap();
+    let servers: Vec<Binary> = (0..3)
+        .map(|_| Binary::start(Command::new(env!("CARGO_BIN_EXE_roadstead")).args(["serve", "--config"]).arg(&file)))
+        .collect();
+    let (client, token) = (client(), std::fs::read_to_string(folder.path().join("token")).unwrap());
+    let mut seen = Vec::new();
+    for look in 0..minutes * 600 + 300 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        seen = runs(&client, &servers[look % 3].url, token.trim()).await;
+        if seen.len() >= minutes && !seen[0]["ended"].is_null() {
+            break;
+        }
+    }
+    // Whoever came too late would have begun by now.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for server in &servers {
+        assert_eq!(runs(&client, &server.url, token.trim()).await, seen);
+    }
+    assert_eq!(seen.len(), minutes, "{seen:?}");
+    assert!(seen.iter().all(|run| run["state"] == "done"), "{seen:?}");
+    // One for each run, and one for each minute.
+    assert_eq!(upstream.count("HEAD", "/manifests/latest"), minutes);
+    assert_eq!(tags(&client, &servers[0].url).await.len(), 1 + minutes);
 }

@@ -94,7 +94,7 @@ pub(crate) fn seaweedfs() -> Server {
     let mut command = Command::new(tool("weed"));
     command.current_dir(folder.path()).arg("server");
     command.args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-master.volumeSizeLimitMB=64"]);
-    command.args(["-volume.max=200", "-filer", "-s3", "-s3.port.iceberg=0", "-dir=."]);
+    command.args(["-volume.max=200", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", "-dir=."]);
     command.arg(format!("-master.port={master}")).arg(format!("-volume.port={volume}")).arg(format!("-filer.port={filer}"));
     command.arg(format!("-s3.port={s3}")).arg(format!("-metricsPort={metrics}")).arg(format!("-s3.config={}", config.display()));
     let process = start(&mut command, folder.path());

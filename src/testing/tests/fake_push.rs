@@ -17,9 +17,9 @@ fn ask(fake: &FakeUpstream, method: &str, path: &str, headers: &str, body: &[u8]
 
 fn begin_request(fake: &FakeUpstream, method: &str, path: &str, headers: &str, body: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(fake.address()).unwrap();
-    write!(stream, "{method} {path} HTTP/1.1\r\nhost: fake\r\nconnection: close\r\n{headers}\r\n").unwrap();
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: fake\r\nconnection: close\r\n{headers}\r\n");
     // Who does not listen may have closed already.
-    let _ = stream.write_all(body);
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
     stream
 }
 

@@ -4,8 +4,10 @@ use std::time::Duration;
 use roadstead_jobs::{JobState, Outcome};
 use serde_json::json;
 use telemetry::Clock;
+use tokio::sync::Notify;
 
 use crate::harness::{POLL, World, done, settle, work};
+use crate::state::Answer;
 
 #[tokio::test]
 async fn idle_slots_are_not_read_by_the_only_process_and_seldom_by_others() {
@@ -90,4 +92,42 @@ async fn a_job_is_followed_to_its_end_wherever_it_runs() {
     }
     assert!(one.jobs.watch("test", "a").next().await.is_none());
     assert!(one.jobs.watch("test", "").next().await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn an_end_is_seen_before_it_is_in_the_history() {
+    let (world, go) = (World::default(), Arc::new(Notify::new()));
+    let told = Arc::clone(&go);
+    let process = world.start(work(move |_| {
+        let told = Arc::clone(&told);
+        async move {
+            told.notified().await;
+            Outcome::Done(json!("all"))
+        }
+    }));
+    let id = world.submit(&process, "a").await;
+    settle().await;
+    let mut watch = process.jobs.watch("test", "a");
+    let end = tokio::spawn(async move {
+        while let Some(record) = watch.next().await {
+            let record = record.unwrap();
+            if record.state.is_ended() {
+                return record;
+            }
+        }
+        panic!("no end was seen");
+    });
+    settle().await;
+    let end_is_written = process.line.hold_an_answer(Answer::Right);
+    go.notify_one();
+    settle().await;
+    let history_is_written = process.line.hold_an_answer(Answer::Right);
+    end_is_written.notify_one();
+    // No time passes, and the history is not answered for.
+    let record = end.await.unwrap();
+    assert_eq!((record.id, record.result), (id, json!("all")));
+    assert_eq!(process.record(id).await.state, JobState::Done);
+    history_is_written.notify_one();
+    settle().await;
+    assert_eq!(process.jobs.history("test", "a", 9).await.unwrap().len(), 1);
 }
