@@ -1,0 +1,158 @@
+//! Where an image is written in a file, and how it is changed there.
+
+mod application;
+mod container;
+mod fields;
+mod helm;
+mod kustomization;
+
+pub use application::Application;
+pub use container::Container;
+pub use helm::Helm;
+pub use kustomization::Kustomization;
+
+use oci::{Digest, Tag};
+
+use crate::yaml::{self, Change, Refusal, Tree};
+
+/// A file that is longer is no configuration.
+const LONGEST: usize = 1 << 20;
+
+/// What is to be deployed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The tag that stands for it.
+    pub tag: Tag,
+    /// What it is.
+    pub digest: Digest,
+}
+
+/// What of an image is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Write {
+    /// The tag alone.
+    Tag,
+    /// The digest alone.
+    Digest,
+    /// Both, each in its place.
+    #[default]
+    TagAndDigest,
+    /// Both in the place of the tag, as `tag@digest`.
+    TagAtDigest,
+}
+
+/// One place in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// The `images:` of a kustomization.
+    Kustomization(Kustomization),
+    /// Values of a Helm chart.
+    Helm(Helm),
+    /// `image:` of a container in a manifest.
+    Container(Container),
+    /// `kustomize.images` of an Argo CD Application.
+    Application(Application),
+}
+
+/// What stands in a place. Absent: nothing is written there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Values {
+    /// The name of the image.
+    pub name: Option<String>,
+    /// The tag.
+    pub tag: Option<String>,
+    /// The digest.
+    pub digest: Option<String>,
+}
+
+/// A file after a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edited {
+    /// The whole file. The bytes outside the values that changed are those of before.
+    pub bytes: Vec<u8>,
+    /// What stood in the place before.
+    pub before: Values,
+    /// What stands there now.
+    pub after: Values,
+}
+
+impl Write {
+    /// The tag and the digest that are written; `None` for what must not stand there.
+    fn fields(self, image: &Image) -> (Option<String>, Option<String>) {
+        let (tag, digest) = (image.tag.to_string(), image.digest.to_string());
+        match self {
+            Self::Tag => (Some(tag), None),
+            Self::Digest => (None, Some(digest)),
+            Self::TagAndDigest => (Some(tag), Some(digest)),
+            Self::TagAtDigest => (Some(format!("{tag}@{digest}")), None),
+        }
+    }
+
+    /// `name`, `:tag` and `@digest` in one text.
+    fn reference(self, name: &str, image: &Image) -> String {
+        match self {
+            Self::Tag => format!("{name}:{}", image.tag),
+            Self::Digest => format!("{name}@{}", image.digest),
+            Self::TagAndDigest | Self::TagAtDigest => format!("{name}:{}@{}", image.tag, image.digest),
+        }
+    }
+}
+
+/// What a place makes of a file.
+struct Plan {
+    before: Values,
+    changes: Vec<Change>,
+}
+
+impl Edit {
+    /// Writes an image into a file.
+    ///
+    /// Gives the file with the same bytes if it says that already. [`Refusal`] if it cannot be said for sure that this and nothing
+    /// else would change: then nothing is to be written.
+    pub fn apply(&self, file: &[u8], image: &Image) -> Result<Edited, Refusal> {
+        let text = text(file)?;
+        let tree = Tree::parse(text)?;
+        let Plan { before, changes } = self.plan(&tree, Some(image))?;
+        let bytes = if changes.is_empty() { text.to_owned() } else { yaml::apply(text, &tree, &changes)? };
+        let after = self.plan(&Tree::parse(&bytes)?, None)?.before;
+        Ok(Edited { bytes: bytes.into_bytes(), before, after })
+    }
+
+    /// What stands in the file.
+    pub fn read(&self, file: &[u8]) -> Result<Values, Refusal> {
+        Ok(self.plan(&Tree::parse(text(file)?)?, None)?.before)
+    }
+
+    fn plan(&self, tree: &Tree, image: Option<&Image>) -> Result<Plan, Refusal> {
+        match self {
+            Self::Kustomization(place) => place.plan(tree, image),
+            Self::Helm(place) => place.plan(tree, image),
+            Self::Container(place) => place.plan(tree, image),
+            Self::Application(place) => place.plan(tree, image),
+        }
+    }
+}
+
+fn text(file: &[u8]) -> Result<&str, Refusal> {
+    if file.len() > LONGEST {
+        return Err(Refusal::whole(format!("is longer than {LONGEST} bytes")));
+    }
+    std::str::from_utf8(file).map_err(|error| {
+        let line = String::from_utf8_lossy(&file[..error.valid_up_to()]).matches('\n').count() + 1;
+        Refusal::at(line, "is not UTF-8")
+    })
+}
+
+/// The name, tag and digest of a reference in one text.
+fn split(reference: &str) -> Values {
+    let (rest, digest) = match reference.split_once('@') {
+        Some((rest, digest)) => (rest, Some(digest.to_owned())),
+        None => (reference, None),
+    };
+    // A colon before a slash is that of a port.
+    let (name, tag) = match rest.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag.to_owned())),
+        _ => (rest, None),
+    };
+    Values { name: Some(name.to_owned()), tag, digest }
+}

@@ -1,0 +1,5 @@
+//! Promotions, from outside.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod kustomizations;
+mod places;
