@@ -3,3 +3,4 @@
 
 mod kustomizations;
 mod places;
+mod properties;
