@@ -8,6 +8,7 @@ mod targets {
     pub(crate) mod challenge;
     pub(crate) mod config;
     pub(crate) mod digest;
+    pub(crate) mod edit;
     pub(crate) mod layout;
     pub(crate) mod manifest;
     pub(crate) mod name;
@@ -23,10 +24,11 @@ mod targets {
 pub type Target = fn(&[u8]);
 
 /// All targets by the names of their folders in `seeds`.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("challenge", targets::challenge::target),
     ("config", targets::config::target),
     ("digest", targets::digest::target),
+    ("edit", targets::edit::target),
     ("layout", targets::layout::target),
     ("manifest", targets::manifest::target),
     ("name", targets::name::target),

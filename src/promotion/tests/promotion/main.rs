@@ -4,3 +4,4 @@
 mod kustomizations;
 mod places;
 mod properties;
+mod styles;
