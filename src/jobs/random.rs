@@ -28,7 +28,8 @@ impl Random {
     }
 
     /// Somewhere between two durations.
-    pub(crate) fn between(&self, shortest: Duration, longest: Duration) -> Duration {
+    #[must_use]
+    pub fn between(&self, shortest: Duration, longest: Duration) -> Duration {
         let part: f64 = self.0.lock().unwrap_or_else(PoisonError::into_inner).random();
         shortest + longest.saturating_sub(shortest).mul_f64(part)
     }

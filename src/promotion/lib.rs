@@ -1,10 +1,15 @@
 //! Promotions: a tag that arrives becomes a commit in the `GitOps` repository.
 //!
-//! What is here so far is the edit: the bytes of a file in, the bytes of the file after the change out, or the reason why that is
-//! not safe ([`Edit`]). Rules, commits and what follows them come on top of it.
+//! What is here so far: the edit, bytes of a file in and its bytes after the change out, or the reason why that is not safe
+//! ([`Edit`]); and the commit, which brings edits to a branch whatever happens to it meanwhile ([`Branch`]). Rules, gates and what
+//! follows a commit come on top of them.
 
 mod edit;
+mod git;
+mod land;
 mod yaml;
 
 pub use edit::{Application, Container, Edit, Edited, Helm, Image, Kustomization, Values, Write};
+pub use git::{Cache, Commit, GitError, Login, Program, Pushed, Remote, RemoteError, Signature, Tip, Written};
+pub use land::{Branch, Changed, Intent, LandError, Outcome};
 pub use yaml::Refusal;

@@ -8,29 +8,11 @@ use promotion::{Edit, Image, Kustomization, Write};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, TestRunner};
 
+use crate::forge::{DIGEST, OVERLAY};
 use crate::styles::{file, quoted, styles};
 
-const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 /// Files of other styles that are rendered. Each takes a tenth of a second.
 const FILES: usize = 60;
-
-/// The overlay of the first pipeline, before a script cut it in two.
-const OVERLAY: &str = "apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-namespace: tinybird
-
-bases:
-  - ../../base
-
-images:
-  - name: tinybirdco/tinybird-local
-    newTag: latest
-  - name: ghost/traffic-analytics
-    newTag: latest  # by the build
-
-patchesStrategicMerge:
-  - resource-limits.yaml
-";
 
 fn kubectl() -> PathBuf {
     let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());

@@ -1,0 +1,289 @@
+//! A bare repository here with the tip of one branch elsewhere: what is read from, and built upon.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::git::process::{Answer, Call, GitError, Program};
+use crate::git::remote::Remote;
+
+/// Where the tip is kept here.
+const TIP: &str = "refs/roadstead/tip";
+/// Commits of the branch among which ours is looked for when an answer was lost.
+const RECENT: &str = "--depth=200";
+/// A file that is longer is none that is edited.
+const PLAIN_FILE: &str = "100644";
+const PROGRAM_FILE: &str = "100755";
+
+/// The repository. One caller at a time.
+#[derive(Debug)]
+pub struct Cache {
+    program: Program,
+    folder: PathBuf,
+    remote: Remote,
+}
+
+/// A commit, by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Commit(String);
+
+/// The last commit of the branch, whose files are here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tip(Commit);
+
+/// A file that is to be in a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// From the root of the repository.
+    pub path: String,
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
+
+/// Who makes a commit, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// The name of the author and committer.
+    pub name: String,
+    /// Their address.
+    pub email: String,
+    /// Seconds since 1970.
+    pub at: u64,
+    /// The file of an SSH key that signs it.
+    pub key: Option<PathBuf>,
+}
+
+/// What became of a push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// The branch has our commit.
+    Landed,
+    /// Somebody else was faster: the branch is elsewhere, without our commit.
+    Moved,
+    /// The branch stands where it stood: the server does not want it.
+    Refused(String),
+}
+
+impl Commit {
+    fn parse(what: &'static str, text: &str) -> Result<Self, GitError> {
+        let text = text.trim();
+        let is_name = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_name { Ok(Self(text.to_owned())) } else { Err(strange(what, text)) }
+    }
+
+    /// Its name: 40 or 64 hexadecimal digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Tip {
+    /// The commit.
+    #[must_use]
+    pub fn commit(&self) -> &Commit {
+        &self.0
+    }
+}
+
+impl Cache {
+    /// An empty cache for a remote in a folder that is ours alone. What was there is removed: a git that was killed may have left
+    /// locks.
+    pub async fn new(program: Program, folder: PathBuf, remote: Remote) -> Result<Self, GitError> {
+        let cache = Self { program, folder, remote };
+        cache.reset().await?;
+        Ok(cache)
+    }
+
+    /// Where the branch is.
+    #[must_use]
+    pub fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
+    /// Forgets everything.
+    pub async fn reset(&self) -> Result<(), GitError> {
+        match tokio::fs::remove_dir_all(&self.folder).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(GitError::Run(error)),
+            _ => {}
+        }
+        tokio::fs::create_dir_all(&self.folder).await.map_err(GitError::Run)?;
+        self.git("init", &["init", "--quiet", "--bare", "--initial-branch=none"], b"").await?;
+        for (key, value) in [("gc.auto", "0"), ("maintenance.auto", "false"), ("core.hooksPath", "/dev/null")] {
+            self.git("config", &["config", key, value], b"").await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the remote for the tip of the branch; `None` if there is no such branch.
+    pub async fn ask(&self) -> Result<Option<Commit>, GitError> {
+        let reference = self.remote.reference();
+        let text = self.git("ls-remote", &["ls-remote", "--quiet", "--", self.remote.url(), &reference], b"").await?;
+        let text = String::from_utf8_lossy(&text);
+        let ours = text.lines().filter_map(|line| line.split_once('\t')).find(|(_, name)| *name == reference);
+        ours.map(|(commit, _)| Commit::parse("ls-remote", commit)).transpose()
+    }
+
+    /// Brings the tip of the branch here.
+    pub async fn fetch(&self) -> Result<Tip, GitError> {
+        self.bring("--depth=1").await
+    }
+
+    async fn bring(&self, depth: &str) -> Result<Tip, GitError> {
+        let reference = format!("+{}:{TIP}", self.remote.reference());
+        let arguments = [
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            depth,
+            "--no-write-fetch-head",
+            "--no-recurse-submodules",
+            "--",
+            self.remote.url(),
+            &reference,
+        ];
+        self.git("fetch", &arguments, b"").await?;
+        let text = self.git("rev-parse", &["rev-parse", "--verify", "--quiet", TIP], b"").await?;
+        Commit::parse("rev-parse", &String::from_utf8_lossy(&text)).map(Tip)
+    }
+
+    /// A file of the tip; `None` if there is none. A link, a folder or a submodule is refused.
+    pub async fn read(&self, tip: &Tip, path: &str) -> Result<Option<Vec<u8>>, GitError> {
+        let Some((mode, blob)) = self.entry(tip, path).await? else { return Ok(None) };
+        if mode != PLAIN_FILE && mode != PROGRAM_FILE {
+            return Err(GitError::Failed {
+                what: "ls-tree",
+                reason: format!("{path} is no file but a link, folder or submodule"),
+            });
+        }
+        self.git("cat-file", &["cat-file", "blob", &blob], b"").await.map(Some)
+    }
+
+    /// Mode and name of what is at a path.
+    async fn entry(&self, tip: &Tip, path: &str) -> Result<Option<(String, String)>, GitError> {
+        let text = self.git("ls-tree", &["ls-tree", "-z", "--full-tree", tip.0.as_str(), "--", path], b"").await?;
+        let text = String::from_utf8_lossy(&text);
+        for entry in text.split('\0').filter(|entry| !entry.is_empty()) {
+            let Some((about, name)) = entry.split_once('\t') else { return Err(strange("ls-tree", entry)) };
+            let [mode, _, object] = about.split(' ').collect::<Vec<_>>()[..] else { return Err(strange("ls-tree", entry)) };
+            if name == path {
+                return Ok(Some((mode.to_owned(), object.to_owned())));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes a commit on the tip with these files changed. It is here, and nowhere else yet.
+    pub async fn commit(&self, tip: &Tip, files: &[Written], message: &str, by: &Signature) -> Result<Commit, GitError> {
+        let mut changes = Vec::new();
+        for file in files {
+            let mode = self.entry(tip, &file.path).await?.map_or_else(|| PLAIN_FILE.to_owned(), |(mode, _)| mode);
+            let blob = self.git("hash-object", &["hash-object", "-w", "--stdin"], &file.bytes).await?;
+            let blob = Commit::parse("hash-object", &String::from_utf8_lossy(&blob))?;
+            changes.extend_from_slice(format!("{mode} {}\t{}\0", blob.0, file.path).as_bytes());
+        }
+        let index = [("GIT_INDEX_FILE".to_owned(), self.folder.join("edited").display().to_string())];
+        self.with("read-tree", &["read-tree", tip.0.as_str()], b"", &index).await?;
+        self.with("update-index", &["update-index", "-z", "--index-info"], &changes, &index).await?;
+        let tree = self.with("write-tree", &["write-tree"], b"", &index).await?;
+        let tree = Commit::parse("write-tree", &String::from_utf8_lossy(&tree))?;
+        let date = format!("@{} +0000", by.at);
+        let mut who = Vec::new();
+        for role in ["AUTHOR", "COMMITTER"] {
+            for (what, value) in [("NAME", &by.name), ("EMAIL", &by.email), ("DATE", &date)] {
+                who.push((format!("GIT_{role}_{what}"), value.clone()));
+            }
+        }
+        let key = by.key.as_ref().map(|key| format!("user.signingKey={}", key.display()));
+        let mut arguments = Vec::new();
+        if let Some(key) = &key {
+            arguments.extend(["-c", "gpg.format=ssh", "-c", key]);
+        }
+        arguments.extend(["commit-tree", "-p", tip.0.as_str(), "-F", "-"]);
+        if key.is_some() {
+            arguments.push("-S");
+        }
+        arguments.push(tree.as_str());
+        let commit = self.with("commit-tree", &arguments, message.as_bytes(), &who).await?;
+        Commit::parse("commit-tree", &String::from_utf8_lossy(&commit))
+    }
+
+    /// Puts our commit at the end of the branch, if that stands where it stood.
+    ///
+    /// An error if it is not known what became of it.
+    pub async fn push(&self, commit: &Commit, on: &Tip) -> Result<Pushed, GitError> {
+        let reference = self.remote.reference();
+        let lease = format!("--force-with-lease={reference}:{}", on.0.as_str());
+        let new = format!("{}:{reference}", commit.as_str());
+        let arguments = ["push", "--quiet", "--porcelain", "--no-verify", &lease, "--", self.remote.url(), &new];
+        match self.git("push", &arguments, b"").await {
+            Ok(_) => Ok(Pushed::Landed),
+            Err(error) => self.landed(commit, on, error).await,
+        }
+    }
+
+    /// What became of a push of which no good answer came.
+    async fn landed(&self, commit: &Commit, on: &Tip, error: GitError) -> Result<Pushed, GitError> {
+        match self.ask().await? {
+            Some(tip) if tip == *commit => return Ok(Pushed::Landed),
+            // It was overdue, and may still be on its way.
+            Some(tip) if tip == on.0 && matches!(error, GitError::Overdue { .. }) => return Err(error),
+            Some(tip) if tip == on.0 => return Ok(Pushed::Refused(refusal(error))),
+            Some(_) => {}
+            None => return Ok(Pushed::Refused(format!("the branch {} is gone", self.remote.branch()))),
+        }
+        let tip = self.bring(RECENT).await?;
+        let call = ["merge-base", "--is-ancestor", commit.as_str(), tip.0.as_str()];
+        let answer = self.answer("merge-base", &call, b"", &[]).await?;
+        Ok(if answer.status.success() { Pushed::Landed } else { Pushed::Moved })
+    }
+
+    async fn git(&self, what: &'static str, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, GitError> {
+        self.with(what, arguments, input, &[]).await
+    }
+
+    async fn with(
+        &self,
+        what: &'static str,
+        arguments: &[&str],
+        input: &[u8],
+        more: &[(String, String)],
+    ) -> Result<Vec<u8>, GitError> {
+        let answer = self.answer(what, arguments, input, more).await?;
+        if answer.status.success() {
+            return Ok(answer.output);
+        }
+        Err(GitError::Failed { what, reason: self.remote.redacted(&answer.reason()) })
+    }
+
+    async fn answer(
+        &self,
+        what: &'static str,
+        arguments: &[&str],
+        input: &[u8],
+        more: &[(String, String)],
+    ) -> Result<Answer, GitError> {
+        // Only those that speak to the remote are told how.
+        let is_far = matches!(what, "ls-remote" | "fetch" | "push");
+        let mut environment = if is_far { self.remote.environment() } else { Vec::new() };
+        environment.push(("GIT_LITERAL_PATHSPECS".to_owned(), "1".to_owned()));
+        environment.extend_from_slice(more);
+        self.program.run(&self.folder, &Call { what, arguments, input, environment: &environment }).await
+    }
+
+    /// The folder of the repository here.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+fn refusal(error: GitError) -> String {
+    match error {
+        GitError::Failed { reason, .. } => reason,
+        other => other.to_string(),
+    }
+}
+
+fn strange(what: &'static str, text: &str) -> GitError {
+    GitError::Strange { what, text: text.chars().take(200).collect() }
+}

@@ -1,0 +1,230 @@
+//! Bringing edits to a branch: on whatever its tip is by then.
+//!
+//! An edit is an intent, not a patch. Who loses a race reads the new tip, edits that, and pushes again, so that there are no
+//! conflicts; and an edit whose values stand there already is done, whoever wrote them. That is what makes a crash or a lost answer
+//! harmless: the next attempt finds its own commit and has nothing to do.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jobs::Random;
+use telemetry::Clock;
+
+use crate::edit::{Edit, Image, Values};
+use crate::git::{Cache, Commit, GitError, Pushed, Signature, Tip, Written};
+use crate::yaml::Refusal;
+
+/// Names that kustomize takes for its file.
+const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+/// For so long races may be lost, one after the other.
+const PATIENCE: Duration = Duration::from_mins(5);
+/// The longest wait after a lost race.
+const LONGEST_PAUSE: Duration = Duration::from_millis(800);
+
+/// What is to stand in a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// The file; for a kustomization its folder is enough.
+    pub path: String,
+    /// The place in it.
+    pub edit: Edit,
+    /// What is to be deployed.
+    pub image: Image,
+}
+
+/// What became of an intent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Our commit has it.
+    Committed {
+        /// Which.
+        commit: Commit,
+        /// The file that was changed.
+        path: String,
+        /// What stood there.
+        before: Values,
+        /// What stands there.
+        after: Values,
+    },
+    /// It stood there already.
+    Present {
+        /// At the latest since this commit.
+        commit: Commit,
+        /// What stands there.
+        values: Values,
+    },
+    /// The file is not there, or not edited, for this reason.
+    Refused {
+        /// The file.
+        path: String,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// Why nothing is known to have landed.
+#[derive(Debug, thiserror::Error)]
+pub enum LandError {
+    /// Git failed.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The server does not take the commit.
+    #[error("the repository refused the commit: {0}")]
+    Refused(String),
+    /// Others were faster each time.
+    #[error("for {} s somebody else changed the branch first each time, {attempts} times", PATIENCE.as_secs())]
+    Lost {
+        /// How often it was tried.
+        attempts: u32,
+    },
+}
+
+/// A change that a commit is about to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed<'i> {
+    /// What was wanted.
+    pub intent: &'i Intent,
+    /// The file.
+    pub path: &'i str,
+    /// What stood there.
+    pub before: &'i Values,
+    /// What will stand there.
+    pub after: &'i Values,
+}
+
+/// An intent on the tip that was read.
+enum Edited {
+    Changed { path: String, before: Values, after: Values },
+    Present(Values),
+    Refused { path: String, refusal: Refusal },
+}
+
+/// The way into one branch.
+#[derive(Debug)]
+pub struct Branch {
+    cache: Cache,
+    clock: Arc<dyn Clock>,
+    random: Random,
+}
+
+impl Branch {
+    /// The branch that this cache is of. One caller at a time.
+    #[must_use]
+    pub fn new(cache: Cache, clock: Arc<dyn Clock>, random: Random) -> Self {
+        Self { cache, clock, random }
+    }
+
+    /// What is known here of the branch.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Brings all intents into one commit on the branch, and tells what became of each, in their order.
+    ///
+    /// `message` is asked for the text of the commit, with what it changes, and `by` for who makes it: more than once where races are
+    /// lost. After an error it is not known that nothing has landed; asked again, what has landed is found there.
+    pub async fn land(
+        &self,
+        intents: &[Intent],
+        message: impl Fn(&[Changed<'_>]) -> String,
+        by: impl Fn() -> Signature,
+    ) -> Result<Vec<Outcome>, LandError> {
+        let (start, mut attempts) = (self.clock.monotonic(), 0_u32);
+        loop {
+            let tip = self.cache.fetch().await?;
+            let (edited, files) = edit(&self.cache, &tip, intents).await?;
+            if files.is_empty() {
+                return Ok(outcomes(edited, tip.commit()));
+            }
+            let text = message(&changed(intents, &edited));
+            let commit = self.cache.commit(&tip, &files, &text, &by()).await?;
+            match self.cache.push(&commit, &tip).await? {
+                Pushed::Landed => return Ok(outcomes(edited, &commit)),
+                Pushed::Refused(reason) => return Err(LandError::Refused(reason)),
+                Pushed::Moved => attempts += 1,
+            }
+            if self.clock.monotonic().saturating_sub(start) > PATIENCE {
+                return Err(LandError::Lost { attempts });
+            }
+            let longest = LONGEST_PAUSE.min(Duration::from_millis(10 << attempts.min(10)));
+            self.clock.sleep(self.random.between(Duration::ZERO, longest)).await;
+        }
+    }
+}
+
+/// Files that were read, by their paths, and whether they are others now.
+type Files = BTreeMap<String, (Vec<u8>, bool)>;
+
+/// The files of the tip as they are to be, as far as they change.
+async fn edit(cache: &Cache, tip: &Tip, intents: &[Intent]) -> Result<(Vec<Edited>, Vec<Written>), GitError> {
+    let (mut results, mut files): (Vec<Edited>, Files) = (Vec::new(), Files::new());
+    for intent in intents {
+        let path = match find(cache, tip, intent, &mut files).await? {
+            Ok(path) => path,
+            Err(refusal) => {
+                results.push(Edited::Refused { path: intent.path.clone(), refusal });
+                continue;
+            }
+        };
+        let Some((bytes, is_changed)) = files.get_mut(&path) else { continue };
+        results.push(match intent.edit.apply(bytes, &intent.image) {
+            Err(refusal) => Edited::Refused { path, refusal },
+            Ok(edited) if edited.bytes == *bytes => Edited::Present(edited.after),
+            Ok(edited) => {
+                (*bytes, *is_changed) = (edited.bytes, true);
+                Edited::Changed { path, before: edited.before, after: edited.after }
+            }
+        });
+    }
+    let changed = files.into_iter().filter(|(_, (_, is_changed))| *is_changed);
+    Ok((results, changed.map(|(path, (bytes, _))| Written { path, bytes }).collect()))
+}
+
+/// The file of an intent, read into `files`.
+async fn find(cache: &Cache, tip: &Tip, intent: &Intent, files: &mut Files) -> Result<Result<String, Refusal>, GitError> {
+    let path = intent.path.trim_end_matches('/');
+    let is_file = Path::new(path).extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+        || Path::new(path).file_name().is_some_and(|name| name == "Kustomization");
+    let names = match &intent.edit {
+        Edit::Kustomization(_) if !is_file => {
+            let folder = if path.is_empty() || path == "." { String::new() } else { format!("{path}/") };
+            KUSTOMIZATIONS.map(|name| format!("{folder}{name}")).to_vec()
+        }
+        _ => vec![path.to_owned()],
+    };
+    let mut found = Vec::new();
+    for name in names {
+        if files.contains_key(&name) {
+            found.push(name);
+        } else if let Some(bytes) = cache.read(tip, &name).await? {
+            files.insert(name.clone(), (bytes, false));
+            found.push(name);
+        }
+    }
+    Ok(match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(Refusal::whole("is not in the repository")),
+        _ => Err(Refusal::whole(format!("has {}, of which kustomize takes only one; remove the others", found.join(" and ")))),
+    })
+}
+
+fn changed<'i>(intents: &'i [Intent], edited: &'i [Edited]) -> Vec<Changed<'i>> {
+    let pairs = intents.iter().zip(edited);
+    let changed = pairs.filter_map(|(intent, edited)| match edited {
+        Edited::Changed { path, before, after } => Some(Changed { intent, path, before, after }),
+        Edited::Present(_) | Edited::Refused { .. } => None,
+    });
+    changed.collect()
+}
+
+fn outcomes(edited: Vec<Edited>, commit: &Commit) -> Vec<Outcome> {
+    let outcome = |edited| match edited {
+        Edited::Changed { path, before, after } => Outcome::Committed { commit: commit.clone(), path, before, after },
+        Edited::Present(values) => Outcome::Present { commit: commit.clone(), values },
+        Edited::Refused { path, refusal } => Outcome::Refused { path, refusal },
+    };
+    edited.into_iter().map(outcome).collect()
+}
