@@ -134,8 +134,10 @@ fn on_bucket(store: &buckets::Server, folder: &Path, upstream: &FakeUpstream, wh
 /// Runs of the mirror as a server lists them, the latest first.
 async fn runs(client: &Client, url: &str, token: &str) -> Vec<Value> {
     let request = client.get(format!("{url}/api/v1/mirrors/m/runs?n=100")).bearer_auth(token);
-    let answer: Value = request.send().await.unwrap().json().await.unwrap();
-    answer["runs"].as_array().unwrap().clone()
+    let response = request.send().await.unwrap();
+    let (status, answer) = (response.status(), response.text().await.unwrap());
+    assert_eq!(status, 200, "{answer}");
+    serde_json::from_str::<Value>(&answer).unwrap()["runs"].as_array().unwrap().clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
