@@ -199,9 +199,17 @@ async fn find(cache: &Cache, tip: &Tip, intent: &Intent, files: &mut Files) -> R
     for name in names {
         if files.contains_key(&name) {
             found.push(name);
-        } else if let Some(bytes) = cache.read(tip, &name).await? {
-            files.insert(name.clone(), (bytes, false));
-            found.push(name);
+            continue;
+        }
+        match cache.read(tip, &name).await {
+            Ok(Some(bytes)) => {
+                files.insert(name.clone(), (bytes, false));
+                found.push(name);
+            }
+            Ok(None) => {}
+            // Those stop no other intent.
+            Err(error @ (GitError::NotAFile | GitError::TooLarge { .. })) => return Ok(Err(Refusal::whole(error.to_string()))),
+            Err(other) => return Err(other),
         }
     }
     Ok(match found.len() {

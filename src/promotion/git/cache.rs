@@ -150,10 +150,7 @@ impl Cache {
     pub async fn read(&self, tip: &Tip, path: &str) -> Result<Option<Vec<u8>>, GitError> {
         let Some((mode, blob)) = self.entry(tip, path).await? else { return Ok(None) };
         if mode != PLAIN_FILE && mode != PROGRAM_FILE {
-            return Err(GitError::Failed {
-                what: "ls-tree",
-                reason: format!("{path} is no file but a link, folder or submodule"),
-            });
+            return Err(GitError::NotAFile);
         }
         self.git("cat-file", &["cat-file", "blob", &blob], b"").await.map(Some)
     }

@@ -47,6 +47,9 @@ pub enum GitError {
         /// What it said, cut short.
         text: String,
     },
+    /// What is at a path is no file.
+    #[error("is a link, a folder or a submodule, and no file")]
+    NotAFile,
     /// Too large to be a file that is edited.
     #[error("git {what} gave more than {LONGEST_ANSWER} bytes")]
     TooLarge {
