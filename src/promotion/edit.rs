@@ -154,5 +154,5 @@ fn split(reference: &str) -> Values {
         Some((name, tag)) if !tag.contains('/') => (name, Some(tag.to_owned())),
         _ => (rest, None),
     };
-    Values { name: Some(name.to_owned()), tag, digest }
+    Values { name: Some(name.to_owned()).filter(|name| !name.is_empty()), tag, digest }
 }

@@ -97,7 +97,7 @@ pub struct Changed<'i> {
 /// An intent on the tip that was read.
 enum Edited {
     Changed { path: String, before: Values, after: Values },
-    Present(Values),
+    Present { path: String, values: Values },
     Refused { path: String, refusal: Refusal },
 }
 
@@ -155,8 +155,8 @@ impl Branch {
     }
 }
 
-/// Files that were read, by their paths, and whether they are others now.
-type Files = BTreeMap<String, (Vec<u8>, bool)>;
+/// Files that were read, by their paths: as they were, and as they are to be.
+type Files = BTreeMap<String, (Vec<u8>, Vec<u8>)>;
 
 /// The files of the tip as they are to be, as far as they change.
 async fn edit(cache: &Cache, tip: &Tip, intents: &[Intent]) -> Result<(Vec<Edited>, Vec<Written>), GitError> {
@@ -169,31 +169,40 @@ async fn edit(cache: &Cache, tip: &Tip, intents: &[Intent]) -> Result<(Vec<Edite
                 continue;
             }
         };
-        let Some((bytes, is_changed)) = files.get_mut(&path) else { continue };
+        let bytes = files.get(&path).map(|(_, now)| now.as_slice()).unwrap_or_default();
         results.push(match intent.edit.apply(bytes, &intent.image) {
             Err(refusal) => Edited::Refused { path, refusal },
-            Ok(edited) if edited.bytes == *bytes => Edited::Present(edited.after),
+            Ok(edited) if edited.bytes == bytes => Edited::Present { path, values: edited.after },
             Ok(edited) => {
-                (*bytes, *is_changed) = (edited.bytes, true);
+                if let Some((_, now)) = files.get_mut(&path) {
+                    *now = edited.bytes;
+                }
                 Edited::Changed { path, before: edited.before, after: edited.after }
             }
         });
     }
-    let changed = files.into_iter().filter(|(_, (_, is_changed))| *is_changed);
-    Ok((results, changed.map(|(path, (bytes, _))| Written { path, bytes }).collect()))
+    for (intent, result) in intents.iter().zip(&mut results) {
+        overruled(intent, result, &files);
+    }
+    let changed = files.into_iter().filter(|(_, (before, now))| before != now);
+    Ok((results, changed.map(|(path, (_, bytes))| Written { path, bytes }).collect()))
+}
+
+/// Refuses an intent of which another one has written the place.
+fn overruled(intent: &Intent, result: &mut Edited, files: &Files) {
+    let (Edited::Changed { path, after: meant, .. } | Edited::Present { path, values: meant }) = result else { return };
+    let is = files.get(path).map(|(_, now)| intent.edit.read(now));
+    if is != Some(Ok(meant.clone())) {
+        let refusal = Refusal::whole("another promotion writes the same place in the same commit; keep one of them");
+        *result = Edited::Refused { path: path.clone(), refusal };
+    }
 }
 
 /// The file of an intent, read into `files`.
 async fn find(cache: &Cache, tip: &Tip, intent: &Intent, files: &mut Files) -> Result<Result<String, Refusal>, GitError> {
-    let path = intent.path.trim_end_matches('/');
-    let is_file = Path::new(path).extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
-        || Path::new(path).file_name().is_some_and(|name| name == "Kustomization");
-    let names = match &intent.edit {
-        Edit::Kustomization(_) if !is_file => {
-            let folder = if path.is_empty() || path == "." { String::new() } else { format!("{path}/") };
-            KUSTOMIZATIONS.map(|name| format!("{folder}{name}")).to_vec()
-        }
-        _ => vec![path.to_owned()],
+    let names = match names(intent) {
+        Ok(names) => names,
+        Err(refusal) => return Ok(Err(refusal)),
     };
     let mut found = Vec::new();
     for name in names {
@@ -203,7 +212,7 @@ async fn find(cache: &Cache, tip: &Tip, intent: &Intent, files: &mut Files) -> R
         }
         match cache.read(tip, &name).await {
             Ok(Some(bytes)) => {
-                files.insert(name.clone(), (bytes, false));
+                files.insert(name.clone(), (bytes.clone(), bytes));
                 found.push(name);
             }
             Ok(None) => {}
@@ -219,11 +228,30 @@ async fn find(cache: &Cache, tip: &Tip, intent: &Intent, files: &mut Files) -> R
     })
 }
 
+/// The paths at which the file of an intent may be.
+fn names(intent: &Intent) -> Result<Vec<String>, Refusal> {
+    let parts: Vec<&str> = intent.path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if intent.path.starts_with('/') || parts.contains(&"..") || intent.path.contains(char::is_control) {
+        return Err(Refusal::whole("is no path within a repository"));
+    }
+    let path = parts.join("/");
+    let is_file = Path::new(&path).extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+        || parts.last() == Some(&"Kustomization");
+    match &intent.edit {
+        Edit::Kustomization(_) if !is_file => {
+            let folder = if path.is_empty() { path } else { format!("{path}/") };
+            Ok(KUSTOMIZATIONS.map(|name| format!("{folder}{name}")).to_vec())
+        }
+        _ if path.is_empty() => Err(Refusal::whole("is no path of a file")),
+        _ => Ok(vec![path]),
+    }
+}
+
 fn changed<'i>(intents: &'i [Intent], edited: &'i [Edited]) -> Vec<Changed<'i>> {
     let pairs = intents.iter().zip(edited);
     let changed = pairs.filter_map(|(intent, edited)| match edited {
         Edited::Changed { path, before, after } => Some(Changed { intent, path, before, after }),
-        Edited::Present(_) | Edited::Refused { .. } => None,
+        Edited::Present { .. } | Edited::Refused { .. } => None,
     });
     changed.collect()
 }
@@ -231,7 +259,7 @@ fn changed<'i>(intents: &'i [Intent], edited: &'i [Edited]) -> Vec<Changed<'i>> 
 fn outcomes(edited: Vec<Edited>, commit: &Commit) -> Vec<Outcome> {
     let outcome = |edited| match edited {
         Edited::Changed { path, before, after } => Outcome::Committed { commit: commit.clone(), path, before, after },
-        Edited::Present(values) => Outcome::Present { commit: commit.clone(), values },
+        Edited::Present { values, .. } => Outcome::Present { commit: commit.clone(), values },
         Edited::Refused { path, refusal } => Outcome::Refused { path, refusal },
     };
     edited.into_iter().map(outcome).collect()

@@ -58,6 +58,42 @@ async fn several_edits_make_one_commit_and_what_is_refused_stops_no_other() {
 }
 
 #[tokio::test]
+async fn a_place_has_one_writer_in_a_commit_and_a_path_stays_inside() {
+    let bare = Bare::new();
+    let promoter = Promoter::plain(&bare.url()).await;
+    let at = |path: &str| promotion::Intent { path: path.to_owned(), ..intent(TINYBIRD, "v3") };
+    let intents = [intent(ANALYTICS, "v1"), intent(ANALYTICS, "v2"), at("../x.yaml"), at("/x.yaml"), at("./k8s//overlays/prod/")];
+    let outcomes = promoter.promote(&intents).await.unwrap();
+    let refused =
+        |outcome: &Outcome, text: &str| matches!(outcome, Outcome::Refused { refusal, .. } if refusal.why.contains(text));
+    assert!(refused(&outcomes[0], "another promotion") && refused(&outcomes[2], "no path") && refused(&outcomes[3], "no path"));
+    assert!(matches!(&outcomes[1], Outcome::Committed { .. }) && matches!(&outcomes[4], Outcome::Committed { .. }));
+    // Once more nothing is left to do: no commit without a change.
+    promoter.promote(&intents).await.unwrap();
+    let again = promoter.promote(&[intent(ANALYTICS, "v2"), intent(TINYBIRD, "v3")]).await.unwrap();
+    assert!(again.iter().all(|outcome| matches!(outcome, Outcome::Present { .. })), "{again:?}");
+    assert_eq!(bare.log().len(), 2);
+}
+
+#[tokio::test]
+async fn the_locks_of_a_git_that_was_killed_stop_nobody() {
+    let bare = Bare::new();
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("git");
+    executable(
+        &program,
+        &format!(
+            "#!/bin/sh\nif [ \"$1\" = fetch ] && mkdir {0}/once 2>/dev/null; then touch $GIT_DIR/shallow.lock $GIT_DIR/edited.lock; sleep 600; fi\nexec /usr/bin/git \"$@\"\n",
+            folder.path().display()
+        ),
+    );
+    let promoter = Promoter::new(&bare.url(), Login::Nobody, &program, Duration::from_secs(3)).await;
+    assert!(promoter.promote(&[intent(ANALYTICS, "v2")]).await.unwrap_err().to_string().contains("did not end"));
+    let outcomes = promoter.promote(&[intent(ANALYTICS, "v2")]).await.unwrap();
+    assert!(matches!(&outcomes[..], [Outcome::Committed { .. }]), "{outcomes:?}");
+}
+
+#[tokio::test]
 async fn links_are_not_followed() {
     let bare = Bare::new();
     let clone = tempfile::tempdir().unwrap();
@@ -123,6 +159,7 @@ async fn what_the_server_does_not_want_is_told_in_its_words_and_not_tried_again(
     let promoter = Promoter::plain(&bare.url()).await;
     let error = promoter.promote(&[intent(ANALYTICS, "v2")]).await.unwrap_err();
     assert!(matches!(&error, LandError::Refused(reason) if reason.contains("main is protected")), "{error}");
+    assert!(error.to_string().contains("hook declined"), "{error}");
     assert_eq!(fs::read_to_string(&count).unwrap(), "x\n");
     assert_eq!(bare.log(), ["first"]);
 }

@@ -26,7 +26,7 @@ pub struct Container {
 impl Container {
     pub(super) fn plan(&self, tree: &Tree, image: Option<&Image>) -> Result<Plan, Refusal> {
         let value = self.find(tree)?;
-        let old = plain_text(tree, value, "image")?;
+        let old = if tree.is_null(value) { "" } else { plain_text(tree, value, "image")? };
         let before = split(old);
         let name = self.new_name.as_deref().or(before.name.as_deref()).unwrap_or_default();
         if image.is_some() && name.is_empty() {

@@ -71,7 +71,7 @@ pub(super) fn make(tree: &Tree, map: Id, wanted: &[(&'static str, Option<String>
 }
 
 /// Would others take it for a number or the like?
-fn is_no_text(tree: &Tree, value: Id) -> bool {
+pub(super) fn is_no_text(tree: &Tree, value: Id) -> bool {
     matches!(&tree.node(value).what, What::Scalar { text, style: Style::Plain } if !crate::yaml::is_plain(text))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Every path must be there already: a chart that does not know a value would ignore it, and nothing would be deployed.
 
-use crate::edit::fields::{own, plain_text};
+use crate::edit::fields::{is_no_text, own, plain_text};
 use crate::edit::{Image, Plan, Values, Write, split};
 use crate::yaml::{Change, Id, Refusal, Tree};
 
@@ -39,9 +39,12 @@ impl Helm {
         match self {
             Self::Whole { path, name, write } => {
                 let value = find(tree, path)?;
-                let old = plain_text(tree, value, &path.join("."))?;
+                let old = if tree.is_null(value) { "" } else { plain_text(tree, value, &path.join("."))? };
                 let before = split(old);
                 let name = name.as_deref().or(before.name.as_deref()).unwrap_or_default();
+                if image.is_some() && name.is_empty() {
+                    return Err(tree.refuse(value, format!("{} is empty; write a name there, or give one", path.join("."))));
+                }
                 let new = image.map(|image| write.reference(name, image));
                 let changes = new.filter(|new| new != old).map(|text| Change::Set { scalar: value, text });
                 Ok(Plan { changes: changes.into_iter().collect(), before })
@@ -51,7 +54,7 @@ impl Helm {
                 let mut text = |path: &Path, new: Option<String>| -> Result<Option<String>, Refusal> {
                     let value = find(tree, path)?;
                     let old = if tree.is_null(value) { "" } else { plain_text(tree, value, &path.join("."))? };
-                    if let Some(new) = new.filter(|new| new != old) {
+                    if let Some(new) = new.filter(|new| new != old || (!new.is_empty() && is_no_text(tree, value))) {
                         changes.push(Change::Set { scalar: value, text: new });
                     }
                     Ok(Some(old.to_owned()).filter(|old| !old.is_empty()))

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::git::process::{Answer, Call, GitError, Program};
 use crate::git::remote::Remote;
@@ -10,7 +12,14 @@ use crate::git::remote::Remote;
 const TIP: &str = "refs/roadstead/tip";
 /// Commits of the branch among which ours is looked for when an answer was lost.
 const RECENT: &str = "--depth=200";
-/// A file that is longer is none that is edited.
+/// Fetches after which everything is forgotten and begun anew.
+const FETCHES: u32 = 500;
+/// How often a branch that stands where it stood is looked at again after a push, and what is waited before that.
+const LOOKS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
+/// How often it is tried to remove what is here.
+const REMOVALS: u32 = 5;
+/// The modes of files that are edited.
 const PLAIN_FILE: &str = "100644";
 const PROGRAM_FILE: &str = "100755";
 
@@ -20,6 +29,9 @@ pub struct Cache {
     program: Program,
     folder: PathBuf,
     remote: Remote,
+    /// A call has not ended by itself, or the making of it all: there may be locks of a git that is gone.
+    is_doubtful: AtomicBool,
+    fetches: AtomicU32,
 }
 
 /// A commit, by its name.
@@ -89,7 +101,7 @@ impl Cache {
     /// An empty cache for a remote in a folder that is ours alone. What was there is removed: a git that was killed may have left
     /// locks.
     pub async fn new(program: Program, folder: PathBuf, remote: Remote) -> Result<Self, GitError> {
-        let cache = Self { program, folder, remote };
+        let cache = Self { program, folder, remote, is_doubtful: AtomicBool::new(true), fetches: AtomicU32::new(0) };
         cache.reset().await?;
         Ok(cache)
     }
@@ -101,16 +113,26 @@ impl Cache {
     }
 
     /// Forgets everything.
-    pub async fn reset(&self) -> Result<(), GitError> {
-        match tokio::fs::remove_dir_all(&self.folder).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(GitError::Run(error)),
-            _ => {}
+    async fn reset(&self) -> Result<(), GitError> {
+        self.is_doubtful.store(true, Ordering::Relaxed);
+        // Those that were killed may still be writing their last.
+        let mut attempts = 0;
+        loop {
+            match tokio::fs::remove_dir_all(&self.folder).await {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) if attempts == REMOVALS => return Err(GitError::Run(error)),
+                Err(_) => self.program.pause(PAUSE).await,
+                Ok(()) => break,
+            }
+            attempts += 1;
         }
         tokio::fs::create_dir_all(&self.folder).await.map_err(GitError::Run)?;
         self.git("init", &["init", "--quiet", "--bare", "--initial-branch=none"], b"").await?;
         for (key, value) in [("gc.auto", "0"), ("maintenance.auto", "false"), ("core.hooksPath", "/dev/null")] {
             self.git("config", &["config", key, value], b"").await?;
         }
+        self.fetches.store(0, Ordering::Relaxed);
+        self.is_doubtful.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -125,6 +147,10 @@ impl Cache {
 
     /// Brings the tip of the branch here.
     pub async fn fetch(&self) -> Result<Tip, GitError> {
+        // Nothing here is ever thrown away one by one.
+        if self.is_doubtful.load(Ordering::Relaxed) || self.fetches.fetch_add(1, Ordering::Relaxed) >= FETCHES {
+            self.reset().await?;
+        }
         self.bring("--depth=1").await
     }
 
@@ -212,21 +238,38 @@ impl Cache {
         let lease = format!("--force-with-lease={reference}:{}", on.0.as_str());
         let new = format!("{}:{reference}", commit.as_str());
         let arguments = ["push", "--quiet", "--porcelain", "--no-verify", &lease, "--", self.remote.url(), &new];
-        match self.git("push", &arguments, b"").await {
-            Ok(_) => Ok(Pushed::Landed),
-            Err(error) => self.landed(commit, on, error).await,
+        let answer = match self.answer("push", &arguments, b"", &[]).await {
+            Ok(answer) => answer,
+            Err(error) => return self.landed(commit, on, Err(error)).await,
+        };
+        let refusals = answer.refusals();
+        if refusals.iter().any(|line| line.contains("(stale info)")) {
+            // Nothing was sent.
+            return Ok(Pushed::Moved);
         }
+        let reason = answer.reason(|text| self.remote.redacted(text));
+        let told = if answer.status.success() || !refusals.is_empty() {
+            Ok(reason)
+        } else {
+            Err(GitError::Failed { what: "push", reason })
+        };
+        self.landed(commit, on, told).await
     }
 
-    /// What became of a push of which no good answer came.
-    async fn landed(&self, commit: &Commit, on: &Tip, error: GitError) -> Result<Pushed, GitError> {
-        match self.ask().await? {
-            Some(tip) if tip == *commit => return Ok(Pushed::Landed),
-            // It was overdue, and may still be on its way.
-            Some(tip) if tip == on.0 && matches!(error, GitError::Overdue { .. }) => return Err(error),
-            Some(tip) if tip == on.0 => return Ok(Pushed::Refused(refusal(error))),
-            Some(_) => {}
-            None => return Ok(Pushed::Refused(format!("the branch {} is gone", self.remote.branch()))),
+    /// What became of a push, whatever was answered. `told` is why the server does not want it, or why no answer came: then it may
+    /// still be on its way.
+    async fn landed(&self, commit: &Commit, on: &Tip, told: Result<String, GitError>) -> Result<Pushed, GitError> {
+        let mut looks = 0;
+        loop {
+            match self.ask().await? {
+                Some(tip) if tip == *commit => return Ok(Pushed::Landed),
+                // Whoever was faster may not have come to the end yet.
+                Some(tip) if tip == on.0 && looks < LOOKS => self.program.pause(PAUSE).await,
+                Some(tip) if tip == on.0 => return told.map(Pushed::Refused),
+                Some(_) => break,
+                None => return Ok(Pushed::Refused(format!("the branch {} is gone", self.remote.branch()))),
+            }
+            looks += 1;
         }
         let tip = self.bring(RECENT).await?;
         let call = ["merge-base", "--is-ancestor", commit.as_str(), tip.0.as_str()];
@@ -249,7 +292,7 @@ impl Cache {
         if answer.status.success() {
             return Ok(answer.output);
         }
-        Err(GitError::Failed { what, reason: self.remote.redacted(&answer.reason()) })
+        Err(GitError::Failed { what, reason: answer.reason(|text| self.remote.redacted(text)) })
     }
 
     async fn answer(
@@ -264,20 +307,17 @@ impl Cache {
         let mut environment = if is_far { self.remote.environment() } else { Vec::new() };
         environment.push(("GIT_LITERAL_PATHSPECS".to_owned(), "1".to_owned()));
         environment.extend_from_slice(more);
-        self.program.run(&self.folder, &Call { what, arguments, input, environment: &environment }).await
+        // Until it has ended by itself, and for good if it does not.
+        let was_doubtful = self.is_doubtful.swap(true, Ordering::Relaxed);
+        let answer = self.program.run(&self.folder, &Call { what, arguments, input, environment: &environment }).await?;
+        self.is_doubtful.store(was_doubtful, Ordering::Relaxed);
+        Ok(answer)
     }
 
     /// The folder of the repository here.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
-    }
-}
-
-fn refusal(error: GitError) -> String {
-    match error {
-        GitError::Failed { reason, .. } => reason,
-        other => other.to_string(),
     }
 }
 

@@ -91,6 +91,11 @@ impl Program {
         Self { path, search, limit, clock }
     }
 
+    /// Waits on its clock.
+    pub(super) async fn pause(&self, duration: Duration) {
+        self.clock.sleep(duration).await;
+    }
+
     /// Runs it in a folder. An answer of failure is no error here.
     pub(super) async fn run(&self, folder: &Path, call: &Call<'_>) -> Result<Answer, GitError> {
         let mut child = self.command(folder, call).spawn().map_err(GitError::Run)?;
@@ -173,14 +178,21 @@ async fn read(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<(Vec<u8>, bool
 }
 
 impl Answer {
-    /// What it said on one line, without progress and advice.
-    pub(super) fn reason(&self) -> String {
-        let lines = self.errors.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hint:"));
-        let text = lines.collect::<Vec<_>>().join("; ");
+    /// What it said on one line, as `redacted` leaves it, without advice and without what a terminal would obey.
+    pub(super) fn reason(&self, redacted: impl Fn(&str) -> String) -> String {
+        let said = redacted(&format!("{}\n{}", self.refusals().join("\n"), self.errors));
+        let lines = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hint:"));
+        let text: String = lines.collect::<Vec<_>>().join("; ").chars().filter(|character| !character.is_control()).collect();
         match text.char_indices().nth(LONGEST_REASON) {
             Some((end, _)) => format!("{}…", &text[..end]),
             None if text.is_empty() => self.status.to_string(),
             None => text,
         }
+    }
+
+    /// The lines of a push that say which reference was refused, and why.
+    pub(super) fn refusals(&self) -> Vec<String> {
+        let output = String::from_utf8_lossy(&self.output);
+        output.lines().filter_map(|line| line.strip_prefix("!\t")).map(|line| line.replace('\t', " ")).collect()
     }
 }

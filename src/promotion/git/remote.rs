@@ -45,8 +45,8 @@ pub enum RemoteError {
     /// Not one of the ways to reach a repository.
     #[error("{0:?} begins with none of https://, http://, ssh:// and file://, nor is it user@host:path")]
     Scheme(String),
-    /// A password in a URL ends up in logs and in lists of processes.
-    #[error("the URL has a password in it; give it as `token_file`")]
+    /// A name, token or password in a URL ends up in logs and in lists of processes.
+    #[error("the URL has a name or a password in it; give them as `username` and `token_file`")]
     Password,
     /// A branch that git would not take, or take for something else.
     #[error("{0:?} cannot be the name of a branch")]
@@ -66,13 +66,17 @@ impl Remote {
         if !is_plain || !(is_web || is_ssh || url.starts_with("file:///")) {
             return Err(RemoteError::Scheme(without_password(url)));
         }
-        let authority = url.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
-        if authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')) {
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let user = rest.rsplit_once('@').map(|(user, _)| user).unwrap_or_default();
+        if (is_web && rest.contains('@')) || user.contains(':') {
             return Err(RemoteError::Password);
         }
         match &login {
             Login::Basic { .. } if !is_web => return Err(RemoteError::Login("a token is for https://; SSH takes `key_file`")),
             Login::Key { .. } if !is_ssh => return Err(RemoteError::Login("a key is for SSH; https:// takes `token_file`")),
+            Login::Nobody if is_ssh => {
+                return Err(RemoteError::Login("SSH lets nobody in without `key_file` and `known_hosts_file`"));
+            }
             _ => {}
         }
         if !is_branch(branch) {
@@ -172,11 +176,12 @@ fn is_branch(text: &str) -> bool {
 }
 
 fn without_password(url: &str) -> String {
-    let short: String = url.chars().take(200).collect();
-    match short.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?.1))) {
-        Some((scheme, rest)) => format!("{scheme}://***@{rest}"),
-        None => short,
-    }
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let text = match rest.rsplit_once('@') {
+        Some((_, rest)) => format!("{scheme}://***@{rest}"),
+        None => url.to_owned(),
+    };
+    text.chars().take(200).collect()
 }
 
 /// For ssh, which takes a blank for the end of a file's name and `%` for the beginning of a word of its own.
@@ -197,17 +202,25 @@ mod tests {
     #[test]
     fn what_is_no_remote_is_refused_and_no_password_repeated() {
         let remote = |url: &str| Remote::new(url, "main", Login::Nobody).map(|remote| remote.url().to_owned());
-        for url in ["https://h/a.git", "http://h:3000/a", "ssh://git@h:22/a", "file:///srv/a.git", "git@h:a/b.git"] {
+        for url in ["https://h/a.git", "http://h:3000/a", "file:///srv/a.git"] {
             assert_eq!(remote(url).as_deref(), Ok(url));
+        }
+        let key = || Login::Key { key: "k".into(), known_hosts: "h".into() };
+        for url in ["ssh://git@h:22/a", "git@h:a/b.git"] {
+            assert!(Remote::new(url, "main", key()).is_ok() && remote(url).is_err(), "{url}");
         }
         for url in
             ["", "a", "/srv/a", "ext::sh -c id", "-oProxyCommand=id:x", "git@-oProxyCommand=id:x", "ftp://h/a", "https://h/a b"]
         {
             assert!(matches!(remote(url), Err(RemoteError::Scheme(_))), "{url}");
         }
-        let refusal = remote("https://me:hunter2@h/a").unwrap_err();
-        assert_eq!((refusal.clone(), refusal.to_string().contains("hunter2")), (RemoteError::Password, false));
-        assert!(!remote("ftp://me:hunter2@h/a").unwrap_err().to_string().contains("hunter2"));
+        for url in
+            ["https://me:hunter2@h/a", "https://hunter2@h/a", "https://me:hunt/er2@h/a", "ssh://me:hunter2@h/a", "me:hunter2@h:a"]
+        {
+            let refusal = Remote::new(url, "main", Login::Nobody).unwrap_err().to_string();
+            assert!(!refusal.contains("er2"), "{refusal}");
+        }
+        assert!(!remote("ftp://me:hunt@er2@h/a").unwrap_err().to_string().contains("er2"));
         for branch in ["", "-x", "a..b", "a b", "a/", ".a", "a.lock", "@", "a@{1}", "a:b"] {
             assert!(Remote::new("https://h/a", branch, Login::Nobody).is_err(), "{branch}");
         }

@@ -181,26 +181,25 @@ struct Reading<'t> {
     text: &'t str,
     tree: Tree,
     open: Vec<Open>,
-    /// Characters and bytes that were passed: events come in the order of the text.
-    passed: (usize, usize),
+    /// The byte at which each character begins; empty where all are ASCII.
+    bytes: Vec<u32>,
 }
 
 impl<'t> Reading<'t> {
     fn new(text: &'t str) -> Self {
         let tree = Tree { nodes: Vec::new(), documents: Vec::new(), has_end: false };
-        Self { text, tree, open: Vec::new(), passed: (0, 0) }
+        let starts = text.char_indices().map(|(at, _)| u32::try_from(at).unwrap_or(u32::MAX));
+        let bytes = if text.is_ascii() { Vec::new() } else { starts.collect() };
+        Self { text, tree, open: Vec::new(), bytes }
     }
 
-    /// The byte at which a character begins.
-    fn byte(&mut self, character: usize) -> usize {
-        if character < self.passed.0 {
-            self.passed = (0, 0);
+    /// The byte at which a character begins; the end for those that are not there.
+    fn byte(&self, character: usize) -> usize {
+        let end = self.text.len();
+        if self.bytes.is_empty() {
+            return character.min(end);
         }
-        let (from_character, from_byte) = self.passed;
-        let rest = &self.text[from_byte..];
-        let step = rest.char_indices().nth(character - from_character).map_or(rest.len(), |(step, _)| step);
-        self.passed = (character, from_byte + step);
-        from_byte + step
+        self.bytes.get(character).and_then(|byte| usize::try_from(*byte).ok()).unwrap_or(end)
     }
 
     fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Refusal> {

@@ -75,3 +75,32 @@ fn an_application_names_the_old_image_too() {
     assert!(apply(&edit, "kind: Application\nmetadata: {name: x}\nspec: {sources: []}\n").unwrap_err().contains("no source"));
     assert!(apply(&edit, "kind: Service\n").unwrap_err().contains("0 Applications"));
 }
+
+#[test]
+fn an_empty_place_gets_no_name_of_nothing_and_a_number_no_second_meaning() {
+    let whole =
+        |name: Option<&str>| Edit::Helm(Helm::Whole { path: path("image"), name: name.map(str::to_owned), write: Write::Tag });
+    for file in ["image:\n", "image: \"\"\n", "image: null\n", "image: ~\n"] {
+        assert!(apply(&whole(None), file).unwrap_err().contains("image is empty"), "{file}");
+        assert!(apply(&whole(Some("h/x")), file).unwrap().contains("h/x:v2"), "{file}");
+    }
+    let container = Edit::Container(Container {
+        kind: "Pod".to_owned(),
+        name: "x".to_owned(),
+        container: "c".to_owned(),
+        new_name: None,
+        write: Write::Tag,
+    });
+    let pod = "kind: Pod\nmetadata: {name: x}\nspec:\n  containers:\n  - name: c\n    image: null\n";
+    assert!(apply(&container, pod).unwrap_err().contains("image is empty"));
+    let parts = Edit::Helm(Helm::Parts { name: None, tag: path("tag"), digest: None, write: Write::Tag });
+    let number = Image { tag: "1.10".parse().unwrap(), digest: DIGEST.parse().unwrap() };
+    assert_eq!(parts.apply(b"tag: 1.10\n", &number).unwrap().bytes, b"tag: \"1.10\"\n");
+}
+
+#[test]
+fn a_large_file_of_odd_pairs_is_read_in_a_moment() {
+    let file = format!("é: 1\nx: [{}]\nimage: a:b\n", "? a : [b], ".repeat(40_000));
+    let whole = Edit::Helm(Helm::Whole { path: path("image"), name: None, write: Write::Tag });
+    assert!(apply(&whole, &file).unwrap().ends_with("image: a:v2\n"));
+}
