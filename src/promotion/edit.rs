@@ -13,7 +13,7 @@ pub use kustomization::Kustomization;
 
 use oci::{Digest, Tag};
 
-use crate::yaml::{self, Change, Refusal, Tree};
+use crate::yaml::{self, Change, Id, Refusal, Tree};
 
 /// A file that is longer is no configuration.
 const LONGEST: usize = 1 << 20;
@@ -141,6 +141,17 @@ fn text(file: &[u8]) -> Result<&str, Refusal> {
         let line = String::from_utf8_lossy(&file[..error.valid_up_to()]).matches('\n').count() + 1;
         Refusal::at(line, "is not UTF-8")
     })
+}
+
+/// As [`split`], for a value that is to be changed: refuses what is no reference of an image.
+fn reference(tree: &Tree, value: Id, text: &str) -> Result<Values, Refusal> {
+    let values = split(text);
+    let is_of = |text: &str, more: &[u8]| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte));
+    let is_name = |name: &str| is_of(name, b"._-/:") && name.rsplit('/').next().is_some_and(|last| !last.contains(':'));
+    let is_good = values.name.as_deref().is_none_or(is_name)
+        && values.tag.as_deref().is_none_or(|tag| is_of(tag, b"._-"))
+        && values.digest.as_deref().is_none_or(|digest| is_of(digest, b"._-+:"));
+    if is_good { Ok(values) } else { Err(tree.refuse(value, "is no reference of an image; write name:tag")) }
 }
 
 /// The name, tag and digest of a reference in one text.

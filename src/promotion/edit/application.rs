@@ -4,7 +4,7 @@
 //! is that of the port, so that two of its images would be taken for one: what is written here has it always.
 
 use crate::edit::fields::{own, plain_text};
-use crate::edit::{Image, Plan, Values, Write, split};
+use crate::edit::{Image, Plan, Values, Write, reference, split};
 use crate::yaml::{Change, Id, New, Refusal, Style, Tree, What};
 
 /// An entry of `images:`.
@@ -37,7 +37,7 @@ impl Application {
             let changes = fresh().map(|item| Change::Append { list: images, item });
             return Ok(Plan { before: Values::default(), changes: changes.into_iter().collect() });
         };
-        let before = split(old.split_once('=').map_or(old, |(_, new)| new));
+        let before = reference(tree, entry, old.split_once('=').map_or(old, |(_, new)| new))?;
         let name = self.new_name.as_deref().or(before.name.as_deref()).unwrap_or(&self.image);
         let changes = written(name).filter(|new| new != old).map(|text| Change::Set { scalar: entry, text });
         Ok(Plan { changes: changes.into_iter().collect(), before })

@@ -1,7 +1,7 @@
 //! `image:` of a container in a manifest, which may be one of several in a file.
 
 use crate::edit::fields::{own, plain_text};
-use crate::edit::{Image, Plan, Write, split};
+use crate::edit::{Image, Plan, Write, reference};
 use crate::yaml::{Change, Id, Refusal, Tree};
 
 /// Where the containers of the kinds of Kubernetes are.
@@ -27,7 +27,7 @@ impl Container {
     pub(super) fn plan(&self, tree: &Tree, image: Option<&Image>) -> Result<Plan, Refusal> {
         let value = self.find(tree)?;
         let old = if tree.is_null(value) { "" } else { plain_text(tree, value, "image")? };
-        let before = split(old);
+        let before = reference(tree, value, old)?;
         let name = self.new_name.as_deref().or(before.name.as_deref()).unwrap_or_default();
         if image.is_some() && name.is_empty() {
             return Err(tree.refuse(value, "image is empty; write a name, or give `new_name`"));

@@ -3,7 +3,7 @@
 //! Every path must be there already: a chart that does not know a value would ignore it, and nothing would be deployed.
 
 use crate::edit::fields::{is_no_text, own, plain_text};
-use crate::edit::{Image, Plan, Values, Write, split};
+use crate::edit::{Image, Plan, Values, Write, reference};
 use crate::yaml::{Change, Id, Refusal, Tree};
 
 /// Keys from the outermost map to a value.
@@ -40,7 +40,7 @@ impl Helm {
             Self::Whole { path, name, write } => {
                 let value = find(tree, path)?;
                 let old = if tree.is_null(value) { "" } else { plain_text(tree, value, &path.join("."))? };
-                let before = split(old);
+                let before = reference(tree, value, old)?;
                 let name = name.as_deref().or(before.name.as_deref()).unwrap_or_default();
                 if image.is_some() && name.is_empty() {
                     return Err(tree.refuse(value, format!("{} is empty; write a name there, or give one", path.join("."))));
