@@ -1,5 +1,7 @@
 //! Input: a byte for what is edited, and the file of the `GitOps` repository.
 
+use std::collections::BTreeMap;
+
 use oci::{Digest, Tag};
 use promotion::{Application, Container, Edit, Helm, Image, Kustomization, Write};
 
@@ -55,17 +57,18 @@ fn place(choice: u8, new_name: Option<String>, write: Write) -> Edit {
     }
 }
 
-/// All lines are still there, in their order, but for the four that may change or go.
+/// All lines are still there, as often as they were, but for the four that may change or go.
 fn untouched(before: &[u8], after: &[u8]) {
-    let mut rest = after.split(|byte| *byte == b'\n');
-    let is_lost = |line: &&[u8]| {
-        let mut from = rest.clone();
-        let is_there = from.any(|other| other == *line);
-        if is_there {
-            rest = from;
+    let mut counts: BTreeMap<&[u8], usize> = BTreeMap::new();
+    for line in after.split(|byte| *byte == b'\n') {
+        *counts.entry(line).or_default() += 1;
+    }
+    let mut lost = 0;
+    for line in before.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        match counts.get_mut(line) {
+            Some(count) if *count > 0 => *count -= 1,
+            _ => lost += 1,
         }
-        !is_there
-    };
-    let lost = before.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).filter(is_lost).count();
+    }
     assert!(lost <= 4, "{lost} lines are lost");
 }
