@@ -113,8 +113,11 @@ impl Edit {
         let text = text(file)?;
         let tree = Tree::parse(text)?;
         let Plan { before, changes } = self.plan(&tree, Some(image))?;
-        let bytes = if changes.is_empty() { text.to_owned() } else { yaml::apply(text, &tree, &changes)? };
-        let after = self.plan(&Tree::parse(&bytes)?, None)?.before;
+        if changes.is_empty() {
+            return Ok(Edited { bytes: file.to_vec(), after: before.clone(), before });
+        }
+        let (bytes, tree) = yaml::apply(text, &tree, &changes)?;
+        let after = self.plan(&tree, None)?.before;
         Ok(Edited { bytes: bytes.into_bytes(), before, after })
     }
 

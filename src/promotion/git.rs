@@ -10,6 +10,6 @@ mod cache;
 mod process;
 mod remote;
 
-pub use cache::{Cache, Commit, Pushed, Signature, Tip, Written};
+pub use cache::{Cache, Commit, File, Pushed, Signature, Tip};
 pub use process::{GitError, Program};
 pub use remote::{Login, Remote, RemoteError};

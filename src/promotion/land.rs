@@ -13,7 +13,7 @@ use jobs::Random;
 use telemetry::Clock;
 
 use crate::edit::{Edit, Image, Values};
-use crate::git::{Cache, Commit, GitError, Pushed, Signature, Tip, Written};
+use crate::git::{Cache, Commit, File, GitError, Pushed, Signature, Tip};
 use crate::yaml::Refusal;
 
 /// Names that kustomize takes for its file.
@@ -156,10 +156,10 @@ impl Branch {
 }
 
 /// Files that were read, by their paths: as they were, and as they are to be.
-type Files = BTreeMap<String, (Vec<u8>, Vec<u8>)>;
+type Files = BTreeMap<String, (File, Vec<u8>)>;
 
 /// The files of the tip as they are to be, as far as they change.
-async fn edit(cache: &Cache, tip: &Tip, intents: &[Intent]) -> Result<(Vec<Edited>, Vec<Written>), GitError> {
+async fn edit(cache: &Cache, tip: &Tip, intents: &[Intent]) -> Result<(Vec<Edited>, Vec<File>), GitError> {
     let (mut results, mut files): (Vec<Edited>, Files) = (Vec::new(), Files::new());
     for intent in intents {
         let path = match find(cache, tip, intent, &mut files).await? {
@@ -184,8 +184,8 @@ async fn edit(cache: &Cache, tip: &Tip, intents: &[Intent]) -> Result<(Vec<Edite
     for (intent, result) in intents.iter().zip(&mut results) {
         overruled(intent, result, &files);
     }
-    let changed = files.into_iter().filter(|(_, (before, now))| before != now);
-    Ok((results, changed.map(|(path, (_, bytes))| Written { path, bytes }).collect()))
+    let changed = files.into_values().filter(|(before, now)| before.bytes != *now);
+    Ok((results, changed.map(|(before, bytes)| File { bytes, ..before }).collect()))
 }
 
 /// Refuses an intent of which another one has written the place.
@@ -211,8 +211,9 @@ async fn find(cache: &Cache, tip: &Tip, intent: &Intent, files: &mut Files) -> R
             continue;
         }
         match cache.read(tip, &name).await {
-            Ok(Some(bytes)) => {
-                files.insert(name.clone(), (bytes.clone(), bytes));
+            Ok(Some(file)) => {
+                let bytes = file.bytes.clone();
+                files.insert(name.clone(), (file, bytes));
                 found.push(name);
             }
             Ok(None) => {}

@@ -10,6 +10,6 @@ mod land;
 mod yaml;
 
 pub use edit::{Application, Container, Edit, Edited, Helm, Image, Kustomization, Values, Write};
-pub use git::{Cache, Commit, GitError, Login, Program, Pushed, Remote, RemoteError, Signature, Tip, Written};
+pub use git::{Cache, Commit, File, GitError, Login, Program, Pushed, Remote, RemoteError, Signature, Tip};
 pub use land::{Branch, Changed, Intent, LandError, Outcome};
 pub use yaml::Refusal;

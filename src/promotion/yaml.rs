@@ -36,10 +36,10 @@ impl Refusal {
 
 /// Makes these changes in a text that was parsed as `tree`.
 ///
-/// Gives the text after them. The bytes outside the values that are meant are the same; the text parses as the tree with exactly
+/// Gives the text after them, and its tree. The bytes outside the values that are meant are the same; the text parses as the tree with exactly
 /// these changes. Anything else is a [`Refusal`].
-pub(crate) fn apply(text: &str, tree: &Tree, changes: &[Change]) -> Result<String, Refusal> {
+pub(crate) fn apply(text: &str, tree: &Tree, changes: &[Change]) -> Result<(String, Tree), Refusal> {
     let after = splice::splice(text, tree, changes)?;
-    guard::check(tree, changes, &after)?;
-    Ok(after)
+    let tree = guard::check(tree, changes, &after)?;
+    Ok((after, tree))
 }

@@ -4,6 +4,10 @@
 mod forge;
 mod git;
 mod kustomize;
+#[path = "../support/ports.rs"]
+mod ports;
 #[path = "../../src/promotion/tests/promotion/styles.rs"]
 mod styles;
+#[path = "../support/tool.rs"]
+mod tool;
 mod ways;

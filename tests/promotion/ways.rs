@@ -1,7 +1,7 @@
 //! The ways to a repository: over SSH and over HTTP, with real servers on loopback.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use promotion::{Login, Outcome, Remote};
 
 use crate::forge::{Bare, Promoter, executable, git, intent};
+use crate::ports::port;
 
 const TOKEN: &str = "t0ken-that-nobody-may-see";
 const LIMIT: Duration = Duration::from_secs(30);
@@ -21,18 +22,6 @@ impl Drop for Server {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// A port that nobody has, below those that the system gives to connections.
-fn port() -> u16 {
-    for _ in 0..1000 {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let low = 10_000 + port % 22_000;
-        if TcpListener::bind(("127.0.0.1", low)).is_ok() {
-            return low;
-        }
-    }
-    panic!("there is no port");
 }
 
 fn start(command: &mut Command, port: u16) -> Server {

@@ -1,13 +1,17 @@
 //! Real object stores, each started on this machine for a test and ended with it: here `SeaweedFS` for S3; azurite.rs and gcs.rs
 //! are beside it.
 
-use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+mod ports;
+mod tool;
+
+pub(crate) use ports::port;
+pub(crate) use tool::tool;
 
 /// The name of the bucket that each of them has.
 pub(crate) const BUCKET: &str = "images";
@@ -24,33 +28,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-    }
-}
-
-pub(crate) fn tool(name: &str) -> PathBuf {
-    let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
-    let tools = std::env::var_os("ROADSTEAD_TOOLS").map_or_else(|| cache.join("roadstead/tools"), PathBuf::from);
-    let path = tools.join("bin").join(name);
-    assert!(path.exists(), "{name} is missing: run tests/tools/install");
-    path
-}
-
-/// Ports that were given away, so that two servers that start at the same time do not get one.
-static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-
-/// A port that nobody has, with room above it: `SeaweedFS` takes the one 10,000 higher as well. Both are below those that the system
-/// gives to connections, of which one may be taken between our look and the server's.
-pub(crate) fn port() -> u16 {
-    loop {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let low = 10_000 + port % 12_000;
-        let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_free(low) && is_free(low + 10_000) && !given.contains(&(low + 10_000)) && given.insert(low) {
-            given.insert(low + 10_000);
-            return low;
-        }
     }
 }
 

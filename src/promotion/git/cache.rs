@@ -1,7 +1,7 @@
 //! A bare repository here with the tip of one branch elsewhere: what is read from, and built upon.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -42,13 +42,15 @@ pub struct Commit(String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tip(Commit);
 
-/// A file that is to be in a commit.
+/// A file of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct File {
     /// From the root of the repository.
     pub path: String,
     /// All of it.
     pub bytes: Vec<u8>,
+    /// It may be run as a program.
+    pub is_program: bool,
 }
 
 /// Who makes a commit, and when.
@@ -173,12 +175,13 @@ impl Cache {
     }
 
     /// A file of the tip; `None` if there is none. A link, a folder or a submodule is refused.
-    pub async fn read(&self, tip: &Tip, path: &str) -> Result<Option<Vec<u8>>, GitError> {
+    pub async fn read(&self, tip: &Tip, path: &str) -> Result<Option<File>, GitError> {
         let Some((mode, blob)) = self.entry(tip, path).await? else { return Ok(None) };
         if mode != PLAIN_FILE && mode != PROGRAM_FILE {
             return Err(GitError::NotAFile);
         }
-        self.git("cat-file", &["cat-file", "blob", &blob], b"").await.map(Some)
+        let bytes = self.git("cat-file", &["cat-file", "blob", &blob], b"").await?;
+        Ok(Some(File { path: path.to_owned(), bytes, is_program: mode == PROGRAM_FILE }))
     }
 
     /// Mode and name of what is at a path.
@@ -196,10 +199,10 @@ impl Cache {
     }
 
     /// Makes a commit on the tip with these files changed. It is here, and nowhere else yet.
-    pub async fn commit(&self, tip: &Tip, files: &[Written], message: &str, by: &Signature) -> Result<Commit, GitError> {
+    pub async fn commit(&self, tip: &Tip, files: &[File], message: &str, by: &Signature) -> Result<Commit, GitError> {
         let mut changes = Vec::new();
         for file in files {
-            let mode = self.entry(tip, &file.path).await?.map_or_else(|| PLAIN_FILE.to_owned(), |(mode, _)| mode);
+            let mode = if file.is_program { PROGRAM_FILE } else { PLAIN_FILE };
             let blob = self.git("hash-object", &["hash-object", "-w", "--stdin"], &file.bytes).await?;
             let blob = Commit::parse("hash-object", &String::from_utf8_lossy(&blob))?;
             changes.extend_from_slice(format!("{mode} {}\t{}\0", blob.0, file.path).as_bytes());
@@ -312,12 +315,6 @@ impl Cache {
         let answer = self.program.run(&self.folder, &Call { what, arguments, input, environment: &environment }).await?;
         self.is_doubtful.store(was_doubtful, Ordering::Relaxed);
         Ok(answer)
-    }
-
-    /// The folder of the repository here.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
     }
 }
 

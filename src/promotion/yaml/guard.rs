@@ -23,12 +23,12 @@ enum Model {
 type Mark = (usize, Option<String>);
 
 /// Parses `after`, and refuses it unless it is `before` with these changes.
-pub(crate) fn check(before: &Tree, changes: &[Change], after: &str) -> Result<(), Refusal> {
+pub(crate) fn check(before: &Tree, changes: &[Change], after: &str) -> Result<Tree, Refusal> {
     let defect = |why: &str| Refusal::whole(format!("cannot be edited safely: after the change {why}; nothing was written"));
     let after = Tree::parse(after).map_err(|error| defect(&format!("it is not YAML any more ({error})")))?;
     let meant: Vec<Model> = before.documents.iter().map(|id| meant(before, changes, *id)).collect();
     let is: Vec<Model> = after.documents.iter().map(|id| meant_as_it_is(&after, *id)).collect();
-    if meant == is && before.has_end == after.has_end { Ok(()) } else { Err(defect("it would say something else elsewhere")) }
+    if meant == is && before.has_end == after.has_end { Ok(after) } else { Err(defect("it would say something else elsewhere")) }
 }
 
 fn meant_as_it_is(tree: &Tree, id: Id) -> Model {

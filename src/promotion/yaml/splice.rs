@@ -101,7 +101,7 @@ impl Source<'_> {
             return Ok((node.start..end, format!("{}{}", if is_word { "" } else { " " }, flow(value))));
         }
         let at = self.line_end(end);
-        let lines = self.block(value, self.list_column(0), 2);
+        let lines = self.block(value, self.list_column(), 2);
         Ok((at..at, format!("{}{lines}", self.newline)))
     }
 
@@ -178,13 +178,13 @@ impl Source<'_> {
     }
 
     /// The column of dashes where a list of the outermost map begins: as in the others of this text.
-    fn list_column(&self, otherwise: usize) -> usize {
+    fn list_column(&self) -> usize {
         let lists = self.tree.documents.iter().filter_map(|document| self.tree.map(*document)).flatten();
         let mut columns = lists.filter_map(|(_, value)| match &self.tree.node(*value).what {
             What::List { items, is_flow: false } => self.dash(self.tree.node(*items.first()?)).map(|(column, _)| column),
             _ => None,
         });
-        columns.next().unwrap_or(otherwise)
+        columns.next().unwrap_or(0)
     }
 
     fn remove(&self, map: Id, index: usize) -> Result<Splice, Refusal> {
@@ -218,7 +218,7 @@ impl Source<'_> {
                 format!("{key}:{}{}{}", self.newline, " ".repeat(inner), self.block(value, inner, 2))
             }
             New::List(_) => {
-                let dashes = if column == 0 { self.list_column(0) } else { column };
+                let dashes = if column == 0 { self.list_column() } else { column };
                 format!("{key}:{}{}", self.newline, self.block(value, dashes, 2))
             }
         }
