@@ -1,0 +1,1 @@
+//! Webhooks: out, for those who listen to this registry, and in, from forges.
