@@ -9,6 +9,7 @@
 //! repositories/<name>/_referrers/<algorithm>/<hex of the subject>/<algorithm>:<hex>
 //! catalog/<name, its / as ., . as -, - as ,>          one entry per repository, in the order of the names
 //! uploads/<id>/session, data, tail-<size>             an open upload
+//! journal/<id>                                        a change of a tag that nobody has acted on yet
 //! jobs/…                                              records of the room above that does durable work
 //! ```
 //!
@@ -60,6 +61,14 @@ pub(crate) fn catalog_entry(name: &RepositoryName) -> Path {
 
 pub(crate) fn catalog() -> Path {
     Path::from("catalog")
+}
+
+pub(crate) fn journal() -> Path {
+    Path::from("journal")
+}
+
+pub(crate) fn event(id: &str) -> Path {
+    Path::from(format!("journal/{id}"))
 }
 
 pub(crate) fn uploads() -> Path {

@@ -113,7 +113,7 @@ impl Store {
             self.repository_added(name, written.is_ok());
         }
         if let Some(moves) = moves {
-            self.tags_moved(&moves, written.is_ok());
+            self.tags_moved(moves, written.is_ok());
             return written;
         }
         written?;

@@ -13,6 +13,7 @@ use crate::backend::{Backend, Location, OpenError, Surroundings};
 use crate::blobs::Held;
 use crate::cache::ExactCache;
 use crate::catalog::RepositoryRecord;
+use crate::journal::{Journal, Origin};
 use crate::keys;
 use crate::listing::Index;
 use crate::manifests::ManifestRecord;
@@ -43,6 +44,10 @@ pub struct Store {
     pub(crate) sessions: Arc<Sessions>,
     /// Parts that may be in memory on their way to a bucket.
     pub(crate) senders: Arc<Semaphore>,
+    /// Where changes of tags are handed to whoever acts on them.
+    pub(crate) journal: Option<Arc<Journal>>,
+    /// Whose the changes are.
+    pub(crate) origin: Arc<Origin>,
 }
 
 /// What is read again and again: exact where this process is the only writer, else young.
@@ -97,7 +102,8 @@ impl Store {
         let objects = Objects::new(&backend, around.clock, around.metrics);
         let caches = Arc::new(Caches::new(backend.exact));
         let senders = Arc::new(Semaphore::new(SENDERS));
-        let store = Self { objects, backend, caches, sessions: Arc::new(Sessions::default()), senders };
+        let sessions = Arc::new(Sessions::default());
+        let store = Self { objects, backend, caches, sessions, senders, journal: None, origin: Arc::default() };
         store.check_layout().await?;
         Ok(store)
     }

@@ -3,6 +3,7 @@
 //! A tag that is removed is swapped for a tombstone, since object stores cannot delete on a condition: a removal must not take with
 //! it what another writer has just set. Tombstones are told apart in a listing by their size, and stay until they are collected.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use oci::{Digest, RepositoryName, Tag};
@@ -11,6 +12,7 @@ use tokio::sync::MutexGuard;
 
 use crate::commit::Write;
 use crate::error::Error;
+use crate::journal::{Origin, TagEvent};
 use crate::keys;
 use crate::listing::{Index, Slice};
 use crate::objects::encode;
@@ -33,7 +35,7 @@ pub struct TagRecord {
     pub at: u64,
     /// The principal that set it, where there is one.
     pub by: Option<String>,
-    /// Where it came from: the host of an upstream; nothing for a push.
+    /// Where it came from: the host of an upstream for what is cached, else as [`Origin::from`].
     pub from: Option<String>,
 }
 
@@ -69,13 +71,14 @@ impl Pointer {
     }
 
     /// The pointer after `self` that leads to `digest`.
-    fn next(current: Option<Self>, digest: &Digest, at: SystemTime, from: Option<&str>) -> Self {
+    fn next(current: Option<Self>, digest: &Digest, at: SystemTime, origin: &Origin) -> Self {
         let (previous, sequence) = match current {
             Some(same) if same.digest.as_ref() == Some(digest) => (same.previous, same.sequence),
             Some(other) => (other.digest, other.sequence.saturating_add(1)),
             None => (None, 1),
         };
-        Self { digest: Some(digest.clone()), previous, sequence, at: millis(at), by: None, from: from.map(str::to_owned) }
+        let Origin { by, from } = origin.clone();
+        Self { digest: Some(digest.clone()), previous, sequence, at: millis(at), by, from }
     }
 }
 
@@ -83,6 +86,7 @@ impl Pointer {
 pub(crate) struct Moves<'store> {
     pub(crate) writes: Vec<Write>,
     keys: Vec<(RepositoryName, Tag)>,
+    events: Vec<(Option<TagEvent>, u64)>,
     /// Until they have moved, nothing else in this process moves them.
     _turns: Vec<MutexGuard<'store, ()>>,
 }
@@ -104,8 +108,9 @@ impl Store {
     ///
     /// Must run to its end: on a task that no client can cancel.
     pub async fn set_tag(&self, name: &RepositoryName, tag: &Tag, digest: &Digest, at: SystemTime) -> Result<(), Error> {
-        let changed = self.change_tag(name, tag, |current| Some(Pointer::next(current, digest, at, None))).await;
-        changed.map(|_| ())
+        let event = self.announce(name, tag, Some(digest), at).await?;
+        let origin = &self.origin;
+        self.change_tag(name, tag, event, |current| Some(Pointer::next(current, digest, at, origin))).await.map(|_| ())
     }
 
     /// Points the tag at a manifest that is here and that the upstream `from` named at the time `at`. What the tag was known to be at
@@ -120,18 +125,37 @@ impl Store {
         at: SystemTime,
         from: &str,
     ) -> Result<(), Error> {
-        let change = |current: Option<Pointer>| match current {
+        let origin = Origin { by: self.origin.by.clone(), from: Some(from.to_owned()) };
+        let moves = AtomicBool::new(false);
+        let change = |current: Option<Pointer>, may_move: bool| match current {
             Some(newer) if newer.digest.is_some() && newer.at >= millis(at) => None,
-            other => Some(Pointer::next(other, digest, at, Some(from))),
+            other => {
+                moves.store(other.as_ref().and_then(|other| other.digest.as_ref()) != Some(digest), Ordering::Relaxed);
+                (may_move || !moves.load(Ordering::Relaxed)).then(|| Pointer::next(other, digest, at, &origin))
+            }
         };
-        self.change_tag(name, tag, change).await.map(|_| ())
+        // Most refreshes move nothing, and are no events.
+        self.change_tag(name, tag, None, |current| change(current, false)).await?;
+        if !moves.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let event = self.on_behalf(origin.clone()).announce(name, tag, Some(digest), at).await?;
+        self.change_tag(name, tag, event, |current| change(current, true)).await.map(|_| ())
     }
 
     /// Removes the tag; with `only`, if that is where it points. `false` if there is nothing to remove.
     ///
     /// Must run to its end, as [`Store::set_tag`].
     pub async fn remove_tag(&self, name: &RepositoryName, tag: &Tag, only: Option<&Digest>) -> Result<bool, Error> {
-        self.change_tag(name, tag, |current| {
+        if self.journal.is_some() {
+            // Nothing is announced that will not be.
+            let there = self.tag(name, tag).await?;
+            if there.is_none_or(|there| only.is_some_and(|only| *only != there.digest)) {
+                return Ok(false);
+            }
+        }
+        let event = self.announce(name, tag, None, self.objects.clock.now()).await?;
+        self.change_tag(name, tag, event, |current| {
             let current = current?;
             let digest = current.digest.as_ref()?;
             let meant = only.is_none_or(|only| only == digest);
@@ -144,16 +168,24 @@ impl Store {
         &self,
         name: &RepositoryName,
         tag: &Tag,
+        event: Option<TagEvent>,
         mut change: impl FnMut(Option<Pointer>) -> Option<Pointer>,
     ) -> Result<bool, Error> {
-        let mut there = None;
+        let mut made = None;
         let noted = |current| {
             let wanted = change(current);
-            there = wanted.as_ref().map(|pointer| pointer.digest.is_some());
+            made = wanted.as_ref().map(|pointer| (pointer.digest.is_some(), pointer.sequence));
             wanted
         };
         let changed = self.objects.update(&keys::tag(name, tag), noted).await;
+        let there = made.map(|(there, _)| there);
         self.tag_changed(name, tag, if changed.is_ok() { there } else { None });
+        match (&changed, made) {
+            (Ok(true), Some((_, sequence))) => self.happened(event, sequence),
+            (Ok(_), _) => self.did_not_happen(event).await,
+            // It may have been made: the entry stays, and is found.
+            (Err(_), _) => {}
+        }
         changed
     }
 
@@ -184,20 +216,27 @@ impl Store {
         }
         let paths: Vec<_> = distinct.iter().map(|tag| keys::tag(name, tag)).collect();
         let turns = self.objects.turns_of(&paths).await;
-        let mut writes = Vec::new();
-        for path in paths {
+        let (mut writes, mut events) = (Vec::new(), Vec::new());
+        for (path, tag) in paths.into_iter().zip(&distinct) {
             let current = self.objects.read_json::<Pointer>(&path).await?;
-            let bytes = encode(&path, &Pointer::next(current, digest, at, None))?;
+            let pointer = Pointer::next(current, digest, at, &self.origin);
+            let (event, entry) = self.entry(name, tag, Some(digest), at)?.unzip();
+            writes.extend(entry);
+            events.push((event, pointer.sequence));
+            let bytes = encode(&path, &pointer)?;
             writes.push(Write::Put(path, bytes));
         }
         let keys = distinct.into_iter().map(|tag| (name.clone(), tag.clone())).collect();
-        Ok(Moves { writes, keys, _turns: turns })
+        Ok(Moves { writes, keys, events, _turns: turns })
     }
 
     /// Lets what is remembered follow tags whose writes have ended, well or not.
-    pub(crate) fn tags_moved(&self, moves: &Moves<'_>, done: bool) {
+    pub(crate) fn tags_moved(&self, moves: Moves<'_>, done: bool) {
         for (name, tag) in &moves.keys {
             self.tag_changed(name, tag, done.then_some(true));
+        }
+        if done {
+            moves.events.into_iter().for_each(|(event, sequence)| self.happened(event, sequence));
         }
     }
 
@@ -234,16 +273,16 @@ mod tests {
         let tombstone = serde_json::to_vec(&Pointer::tombstone(u64::MAX)).unwrap();
         assert!(tombstone.len() as u64 <= TOMBSTONE);
         let digest = Digest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap();
-        let pointer = Pointer::next(None, &digest, SystemTime::UNIX_EPOCH, None);
+        let pointer = Pointer::next(None, &digest, SystemTime::UNIX_EPOCH, &Origin::default());
         assert!(serde_json::to_vec(&pointer).unwrap().len() as u64 > TOMBSTONE);
     }
 
     #[test]
     fn a_record_with_the_last_sequence_can_still_be_moved() {
         let digest = Digest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap();
-        let last = Pointer { sequence: u64::MAX, ..Pointer::next(None, &digest, SystemTime::UNIX_EPOCH, None) };
+        let last = Pointer { sequence: u64::MAX, ..Pointer::next(None, &digest, SystemTime::UNIX_EPOCH, &Origin::default()) };
         let other = Digest::parse(&format!("sha256:{}", "b".repeat(64))).unwrap();
-        let moved = Pointer::next(Some(last), &other, SystemTime::UNIX_EPOCH, None);
+        let moved = Pointer::next(Some(last), &other, SystemTime::UNIX_EPOCH, &Origin::default());
         assert_eq!((moved.sequence, moved.previous), (u64::MAX, Some(digest)));
     }
 }

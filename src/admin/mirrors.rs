@@ -2,7 +2,8 @@
 
 use http::{Response, StatusCode};
 use jobs::{NewJob, Submitted};
-use mirror::{Input, Mirror, Selector, Template};
+use mirror::{Input, Mirror, Template};
+use oci::Selector;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use server::Body;

@@ -3,8 +3,8 @@
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response, StatusCode};
 use oci::{Digest, Error, Reference, RepositoryName, Tag};
-use registry::ManifestPush;
-use server::{Body, RequestBody};
+use registry::{ManifestPush, Origin, Registry};
+use server::{Body, Peer, RequestBody};
 
 use crate::service::Api;
 use crate::{body, respond};
@@ -13,6 +13,12 @@ use crate::{body, respond};
 const MAX_TAGS: usize = 64;
 
 impl Api {
+    /// The registry, whose changes are those of whoever sent the request.
+    fn registry_for(&self, peer: Option<&Peer>) -> Registry {
+        let from = peer.map(|peer| peer.addr().ip().to_string());
+        self.parts().registry.on_behalf(Origin { by: None, from })
+    }
+
     /// [end-7] PUT of a manifest.
     pub(crate) async fn push_manifest(
         &self,
@@ -26,11 +32,12 @@ impl Api {
         if tags.len() > MAX_TAGS {
             return Err(Error::TooManyTags { limit: MAX_TAGS });
         }
+        let registry = self.registry_for(request.peer());
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let bytes = body::collect(request, self.parts().registry.limits().manifest_size).await?;
         let location = self.location(&format!("{name}/manifests/{reference}"));
         let push = ManifestPush { reference, tags, content_type, bytes };
-        let pushed = self.parts().registry.push_manifest(name, push).await?;
+        let pushed = registry.push_manifest(name, push).await?;
         let mut response = respond::empty(StatusCode::CREATED);
         respond::locate(&mut response, &location);
         respond::set(&mut response, respond::CONTENT_DIGEST, pushed.digest.to_string());
@@ -44,10 +51,16 @@ impl Api {
     }
 
     /// [end-9] DELETE of a tag, or of a manifest with all its tags.
-    pub(crate) async fn delete_manifest(&self, name: &RepositoryName, reference: &Reference) -> Result<Response<Body>, Error> {
+    pub(crate) async fn delete_manifest(
+        &self,
+        name: &RepositoryName,
+        reference: &Reference,
+        peer: Option<&Peer>,
+    ) -> Result<Response<Body>, Error> {
+        let registry = self.registry_for(peer);
         match reference {
-            Reference::Tag(tag) => self.parts().registry.delete_tag(name, tag).await?,
-            Reference::Digest(digest) => self.parts().registry.delete_manifest(name, digest).await?,
+            Reference::Tag(tag) => registry.delete_tag(name, tag).await?,
+            Reference::Digest(digest) => registry.delete_manifest(name, digest).await?,
         }
         Ok(respond::empty(StatusCode::ACCEPTED))
     }

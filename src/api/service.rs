@@ -189,7 +189,7 @@ impl Api {
             Route::PushManifest { name, reference, tags } => {
                 Box::pin(self.push_manifest(&name, reference, tags, headers, body)).await
             }
-            Route::DeleteManifest { name, reference } => Box::pin(self.delete_manifest(&name, &reference)).await,
+            Route::DeleteManifest { name, reference } => Box::pin(self.delete_manifest(&name, &reference, body.peer())).await,
             Route::PullBlob { source, digest, head: true } => self.stat_blob(&source, &digest, headers).await,
             Route::PullBlob { source, digest, head: false } => self.pull_blob(&source, &digest, headers).await,
             Route::DeleteBlob { name, digest } => Box::pin(self.delete_blob(&name, &digest)).await,

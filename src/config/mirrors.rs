@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mirror::{Mirror, SameDay, Schedule, Selector, Template};
-use oci::{Platform, RepositoryName, Tag};
+use mirror::{Mirror, SameDay, Schedule, Template};
+use oci::{Platform, RepositoryName, Selector, Tag};
 use toml::de::DeValue;
 
 use super::Upstream;

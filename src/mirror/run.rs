@@ -136,7 +136,7 @@ impl Run<'_> {
     pub(crate) async fn selected(&self) -> Result<Vec<Tag>, Error> {
         let mirror = self.mirror();
         let there = if mirror.is_exact() { Vec::new() } else { self.listed().await? };
-        let mut selected = crate::select::select(&there, &mirror.tags, &mirror.exclude);
+        let mut selected = oci::select(&there, &mirror.tags, &mirror.exclude);
         if mirror.follow_deletions {
             let now: BTreeSet<&Tag> = selected.iter().chain(&there).collect();
             let followed: BTreeSet<Tag> = self.live.known().into_iter().filter(|tag| !now.contains(tag)).collect();

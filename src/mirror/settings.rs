@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use oci::{Platform, RepositoryName};
+use oci::{Platform, RepositoryName, Selector};
 
 use crate::schedule::Schedule;
-use crate::select::Selector;
 use crate::template::Template;
 
 /// One mirror: what is copied, from where, when, and under which names.

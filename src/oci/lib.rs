@@ -17,6 +17,7 @@ mod push;
 mod range;
 mod reference;
 mod registry;
+mod select;
 
 pub use content::{Blob, BlobStat, ByteStream, Content, GrowingFile, RangeSource, Readable};
 pub use descriptor::{Annotations, Descriptor};
@@ -30,3 +31,4 @@ pub use push::Push;
 pub use range::{ByteRange, ContentRange, RangeOutcome};
 pub use reference::{Reference, Tag, TagError};
 pub use registry::{Discover, Listing, Page, Pull, ReferrersList};
+pub use select::{Selector, SelectorError, natural, select, version};

@@ -4,6 +4,7 @@
 mod blobs;
 mod cached;
 mod delete;
+mod events;
 mod fault;
 mod manifests;
 mod pull;
@@ -13,4 +14,4 @@ mod uploads;
 
 pub use manifests::{ManifestPush, PushedManifest};
 pub use registry::{Limits, Registry, Rules};
-pub use storage::{Spool, UploadId};
+pub use storage::{Origin, Spool, TagEvent, UploadId};

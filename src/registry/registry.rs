@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oci::{Error, Listing, Page, RepositoryName};
-use storage::{Slice, Store};
+use storage::{Origin, Slice, Store};
 use telemetry::Clock;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -75,6 +75,12 @@ impl Registry {
     pub fn with_tasks(mut self, tasks: TaskTracker) -> Self {
         self.tasks = tasks;
         self
+    }
+
+    /// The same registry, whose changes are this one's.
+    #[must_use]
+    pub fn on_behalf(&self, origin: Origin) -> Self {
+        Self { store: self.store.on_behalf(origin), ..self.clone() }
     }
 
     /// How much is accepted.

@@ -35,9 +35,11 @@ pub(crate) fn bound(
         let known = upstreams.get(host).map(Upstream::in_background);
         known.ok_or_else(|| anyhow::anyhow!("the mirror {} names {host}, which is no upstream", mirror.name))
     };
+    let from = format!("{}/{}", mirror.upstream, mirror.from);
+    let registry = registry.on_behalf(registry::Origin { by: Some(format!("mirror:{}", mirror.name)), from: Some(from) });
     let source: Arc<dyn Source> = Arc::new(of(&mirror.upstream)?);
     let (target, back, untag): Target = match &mirror.registry {
-        None => (Arc::new(registry.clone()), Arc::new(registry.clone()), Some(Arc::new(Here(registry.clone())))),
+        None => (Arc::new(registry.clone()), Arc::new(registry.clone()), Some(Arc::new(Here(registry)))),
         Some(host) => (Arc::new(of(host)?), Arc::new(of(host)?), None),
     };
     let options = transfer::Options { platforms: mirror.platforms.clone(), seed: seed(), ..transfer::Options::default() };

@@ -1,12 +1,13 @@
-//! Which of a repository's tags are mirrored.
+//! Which of a repository's tags are meant, and which of two is the later one.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
-use oci::Tag;
 use regex::Regex;
 use semver::{Version, VersionReq};
+
+use crate::reference::Tag;
 
 /// What a regular expression may take once it is compiled, in bytes.
 const REGEX_SIZE: usize = 1 << 20;
@@ -86,12 +87,34 @@ impl Selector {
         }
     }
 
-    fn matches(&self, tag: &Tag) -> bool {
+    /// What tells a tag's age: the first group of a regular expression that matched, else the whole tag. `None` if it does not match.
+    #[must_use]
+    pub fn part<'t>(&self, tag: &'t Tag) -> Option<&'t str> {
+        match &self.pattern {
+            Pattern::Regex(regex, _) => {
+                let captures = regex.captures(tag.as_str())?;
+                // The first of all is the whole.
+                let groups = captures.iter().flatten().map(|group| group.as_str());
+                groups.take(2).last()
+            }
+            _ => self.matches(tag).then(|| tag.as_str()),
+        }
+    }
+
+    /// Are these versions in a range?
+    #[must_use]
+    pub fn is_version(&self) -> bool {
+        matches!(self.pattern, Pattern::Semver(_))
+    }
+
+    /// Does it select this tag, however many there are?
+    #[must_use]
+    pub fn matches(&self, tag: &Tag) -> bool {
         match &self.pattern {
             Pattern::Exact(exact) => exact == tag,
             Pattern::Glob(glob) => glob.is_match(tag.as_str()),
             Pattern::Regex(regex, _) => regex.is_match(tag.as_str()),
-            Pattern::Semver(range) => version(tag).is_some_and(|version| range.matches(&version)),
+            Pattern::Semver(range) => version(tag.as_str()).is_some_and(|version| range.matches(&version)),
         }
     }
 }
@@ -128,7 +151,7 @@ pub fn select(there: &[Tag], wanted: &[Selector], excluded: &[Selector]) -> Vec<
 
 /// Oldest first: what is no version before all versions, and by numbers within the name (`build-9` before `build-10`).
 fn by_age(one: &Tag, other: &Tag) -> Ordering {
-    match (version(one), version(other)) {
+    match (version(one.as_str()), version(other.as_str())) {
         (Some(first), Some(second)) => first.cmp(&second).then_with(|| one.as_str().cmp(other.as_str())),
         (Some(_), None) => Ordering::Greater,
         (None, Some(_)) => Ordering::Less,
@@ -136,9 +159,9 @@ fn by_age(one: &Tag, other: &Tag) -> Ordering {
     }
 }
 
-/// A tag as a version: `v1.2.3`, `1.2`, `1`.
-fn version(tag: &Tag) -> Option<Version> {
-    let text = tag.as_str();
+/// A text as a version: `v1.2.3`, `1.2`, `1`.
+#[must_use]
+pub fn version(text: &str) -> Option<Version> {
     let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
     if !text.starts_with(|letter: char| letter.is_ascii_digit()) {
         return None;
@@ -154,8 +177,9 @@ fn version(tag: &Tag) -> Option<Version> {
     Version::parse(&padded).ok()
 }
 
-/// Compares digits as numbers and the rest as text.
-fn natural(one: &str, other: &str) -> Ordering {
+/// Compares digits as numbers and the rest as text: `build-9` comes before `build-10`.
+#[must_use]
+pub fn natural(one: &str, other: &str) -> Ordering {
     let (mut one, mut other) = (one, other);
     loop {
         match (one.is_empty(), other.is_empty()) {
