@@ -12,6 +12,7 @@ pub use helm::Helm;
 pub use kustomization::Kustomization;
 
 use oci::{Digest, Tag};
+use serde::{Deserialize, Serialize};
 
 use crate::yaml::{self, Change, Id, Refusal, Tree};
 
@@ -19,7 +20,7 @@ use crate::yaml::{self, Change, Id, Refusal, Tree};
 const LONGEST: usize = 1 << 20;
 
 /// What is to be deployed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// The tag that stands for it.
     pub tag: Tag,
@@ -55,14 +56,28 @@ pub enum Edit {
 }
 
 /// What stands in a place. Absent: nothing is written there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Values {
     /// The name of the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
     /// The digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+}
+
+impl Values {
+    /// The tag and the digest, wherever they are written.
+    #[must_use]
+    pub fn image(&self) -> (Option<&str>, Option<&str>) {
+        let tag = self.tag.as_deref().unwrap_or_default();
+        let (tag, digest) = tag.split_once('@').unwrap_or((tag, ""));
+        let digest = self.digest.as_deref().unwrap_or(digest);
+        (Some(tag).filter(|tag| !tag.is_empty()), Some(digest).filter(|digest| !digest.is_empty()))
+    }
 }
 
 /// A file after a change.
@@ -85,6 +100,19 @@ impl Write {
             Self::Digest => (None, Some(digest)),
             Self::TagAndDigest => (Some(tag), Some(digest)),
             Self::TagAtDigest => (Some(format!("{tag}@{digest}")), None),
+        }
+    }
+
+    /// Is this what is in a place after the image was written there?
+    fn has_written(self, image: &Image, values: &Values) -> bool {
+        let (tag, digest) = (image.tag.as_str(), image.digest.to_string());
+        let (there, there_digest) = values.image();
+        let tag_fits = there == Some(tag);
+        let digest_fits = there_digest == Some(digest.as_str());
+        match self {
+            Self::Tag => tag_fits && there_digest.is_none(),
+            Self::Digest => digest_fits && there.is_none(),
+            Self::TagAndDigest | Self::TagAtDigest => tag_fits && digest_fits,
         }
     }
 
@@ -124,6 +152,23 @@ impl Edit {
     /// What stands in the file.
     pub fn read(&self, file: &[u8]) -> Result<Values, Refusal> {
         Ok(self.plan(&Tree::parse(text(file)?)?, None)?.before)
+    }
+
+    /// Are these the values of a place after the image was written there?
+    #[must_use]
+    pub fn has_written(&self, image: &Image, values: &Values) -> bool {
+        self.write().has_written(image, values)
+    }
+
+    /// What of an image is written.
+    #[must_use]
+    pub fn write(&self) -> Write {
+        match self {
+            Self::Kustomization(place) => place.write,
+            Self::Helm(Helm::Parts { write, .. } | Helm::Whole { write, .. }) => *write,
+            Self::Container(place) => place.write,
+            Self::Application(place) => place.write,
+        }
     }
 
     fn plan(&self, tree: &Tree, image: Option<&Image>) -> Result<Plan, Refusal> {

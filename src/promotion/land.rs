@@ -32,6 +32,17 @@ pub struct Intent {
     pub edit: Edit,
     /// What is to be deployed.
     pub image: Image,
+    /// What may stand there now: the values that we wrote last, and images that we were writing. `None` for anything.
+    pub over: Option<Over>,
+}
+
+/// What an intent may take the place of. Anything else was written by somebody else, and stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Over {
+    /// What we wrote last.
+    pub written: Values,
+    /// What we were writing when we were last heard of.
+    pub writing: Option<Image>,
 }
 
 /// What became of an intent.
@@ -62,6 +73,24 @@ pub enum Outcome {
         /// Why.
         refusal: Refusal,
     },
+    /// Something stands there that is not ours, and was left as it is.
+    Foreign {
+        /// The file.
+        path: String,
+        /// What stands there.
+        values: Values,
+        /// The commit that was looked at.
+        commit: Commit,
+    },
+}
+
+/// What an intent would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// What would become of it; a commit is that which was looked at.
+    pub outcome: Outcome,
+    /// The file as it is, and its bytes as they would be.
+    pub changed: Option<(File, Vec<u8>)>,
 }
 
 /// Why nothing is known to have landed.
@@ -99,6 +128,7 @@ enum Edited {
     Changed { path: String, before: Values, after: Values },
     Present { path: String, values: Values },
     Refused { path: String, refusal: Refusal },
+    Foreign { path: String, values: Values },
 }
 
 /// The way into one branch.
@@ -120,6 +150,19 @@ impl Branch {
     #[must_use]
     pub fn cache(&self) -> &Cache {
         &self.cache
+    }
+
+    /// What would become of an intent on the tip as it is now. Nothing is written.
+    pub async fn preview(&self, intent: &Intent) -> Result<Preview, GitError> {
+        let tip = self.cache.fetch().await?;
+        let (edited, mut files) = edit(&self.cache, &tip, std::slice::from_ref(intent)).await?;
+        let outcome = outcomes(edited, tip.commit()).pop();
+        let outcome = outcome.ok_or_else(|| GitError::Run(std::io::Error::other("an intent has an outcome")))?;
+        let mut changed = None;
+        if let Some(File { path, bytes, .. }) = files.pop() {
+            changed = self.cache.read(&tip, &path).await?.map(|before| (before, bytes));
+        }
+        Ok(Preview { outcome, changed })
     }
 
     /// Brings all intents into one commit on the branch, and tells what became of each, in their order.
@@ -173,6 +216,7 @@ async fn edit(cache: &Cache, tip: &Tip, intents: &[Intent]) -> Result<(Vec<Edite
         results.push(match intent.edit.apply(bytes, &intent.image) {
             Err(refusal) => Edited::Refused { path, refusal },
             Ok(edited) if edited.bytes == bytes => Edited::Present { path, values: edited.after },
+            Ok(edited) if !may_replace(intent, &edited.before) => Edited::Foreign { path, values: edited.before },
             Ok(edited) => {
                 if let Some((_, now)) = files.get_mut(&path) {
                     *now = edited.bytes;
@@ -186,6 +230,13 @@ async fn edit(cache: &Cache, tip: &Tip, intents: &[Intent]) -> Result<(Vec<Edite
     }
     let changed = files.into_values().filter(|(before, now)| before.bytes != *now);
     Ok((results, changed.map(|(before, bytes)| File { bytes, ..before }).collect()))
+}
+
+/// Is what stands there ours to replace?
+fn may_replace(intent: &Intent, values: &Values) -> bool {
+    let Some(over) = &intent.over else { return true };
+    let is_written = values.image() == over.written.image() && values.name == over.written.name;
+    is_written || over.writing.as_ref().is_some_and(|image| intent.edit.has_written(image, values))
 }
 
 /// Refuses an intent of which another one has written the place.
@@ -252,7 +303,7 @@ fn changed<'i>(intents: &'i [Intent], edited: &'i [Edited]) -> Vec<Changed<'i>> 
     let pairs = intents.iter().zip(edited);
     let changed = pairs.filter_map(|(intent, edited)| match edited {
         Edited::Changed { path, before, after } => Some(Changed { intent, path, before, after }),
-        Edited::Present { .. } | Edited::Refused { .. } => None,
+        Edited::Present { .. } | Edited::Refused { .. } | Edited::Foreign { .. } => None,
     });
     changed.collect()
 }
@@ -262,6 +313,7 @@ fn outcomes(edited: Vec<Edited>, commit: &Commit) -> Vec<Outcome> {
         Edited::Changed { path, before, after } => Outcome::Committed { commit: commit.clone(), path, before, after },
         Edited::Present { values, .. } => Outcome::Present { commit: commit.clone(), values },
         Edited::Refused { path, refusal } => Outcome::Refused { path, refusal },
+        Edited::Foreign { path, values } => Outcome::Foreign { path, values, commit: commit.clone() },
     };
     edited.into_iter().map(outcome).collect()
 }

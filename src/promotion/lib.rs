@@ -1,15 +1,37 @@
 //! Promotions: a tag that arrives becomes a commit in the `GitOps` repository.
 //!
-//! What is here so far: the edit, bytes of a file in and its bytes after the change out, or the reason why that is not safe
-//! ([`Edit`]); and the commit, which brings edits to a branch whatever happens to it meanwhile ([`Branch`]). Rules, gates and what
-//! follows a commit come on top of them.
+//! A [`Rule`] says which tags go where. What arrives is offered to the rules ([`Promotions::offer`]) and stands in their [`Ledger`]s
+//! before the change of the tag is forgotten; a job for each branch then writes what is due: the gate is asked, the file is edited
+//! ([`Edit`]: bytes in, bytes out, or the reason why that is not safe), and the commit is brought to the branch whatever happens to it
+//! meanwhile ([`Branch`]). What a person changed in Git is never overwritten.
 
+mod choose;
+mod content;
 mod edit;
+mod gate;
 mod git;
 mod land;
+mod ledger;
+mod message;
+mod operate;
+mod place;
+mod promotions;
+mod rule;
+mod turn;
+mod window;
+mod work;
 mod yaml;
 
+pub use content::{Content, Found, Verdicts};
 pub use edit::{Application, Container, Edit, Edited, Helm, Image, Kustomization, Values, Write};
 pub use git::{Cache, Commit, File, GitError, Login, Program, Pushed, Remote, RemoteError, Signature, Tip};
-pub use land::{Branch, Changed, Intent, LandError, Outcome};
+pub use land::{Branch, Changed, Intent, LandError, Outcome, Over, Preview};
+pub use ledger::{Arrival, Ledger, LedgerError, Ledgers, Note, Phase, Promotion, Written};
+pub use message::{TRAILER, Template, TemplateError, Told, is_ours};
+pub use operate::{OperateError, Plan};
+pub use place::{Place, PlaceSettings};
+pub use promotions::{Event, KIND, Parts, Promotions};
+pub use rule::{Gate, Order, Rule};
+pub use window::Window;
+pub use work::ATTEMPTS;
 pub use yaml::Refusal;

@@ -27,7 +27,9 @@ impl Registry {
             }
             match self.abandoned().await {
                 Ok(events) => self.act(events, &act).await,
-                Err(error) => tracing::warn!(error = %telemetry::chain(&error), "the journal cannot be looked through; trying again"),
+                Err(error) => {
+                    tracing::warn!(error = %telemetry::chain(&error), "the journal cannot be looked through; trying again")
+                }
             }
             next = self.clock.monotonic() + SWEEP;
         }

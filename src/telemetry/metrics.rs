@@ -3,6 +3,7 @@
 mod jobs;
 mod labels;
 mod mirrors;
+mod promotions;
 mod series;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,7 @@ struct Inner {
     store_duration: Histograms<labels::Operation>,
     store_errors: Family<labels::Operation, Counter>,
     mirrors: mirrors::Mirrors,
+    promotions: promotions::Promotions,
     jobs: jobs::Jobs,
 }
 
@@ -206,12 +208,14 @@ impl Default for Inner {
             store_duration: Family::new_with_constructor(call_histogram),
             store_errors: Family::default(),
             mirrors: mirrors::Mirrors::default(),
+            promotions: promotions::Promotions::default(),
             jobs: jobs::Jobs::default(),
         };
         inner.register_server();
         inner.register_cache();
         inner.register_outside();
         inner.mirrors.register(&mut inner.registry);
+        inner.promotions.register(&mut inner.registry);
         inner.jobs.register(&mut inner.registry);
         inner
     }

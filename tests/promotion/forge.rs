@@ -152,5 +152,6 @@ pub(crate) fn intent(image: &str, tag: &str) -> Intent {
         path: "k8s/overlays/prod".to_owned(),
         edit: Edit::Kustomization(Kustomization { image: image.to_owned(), new_name: None, write: Write::Tag }),
         image: Image { tag: oci::Tag::parse(tag).unwrap(), digest: oci::Digest::parse(DIGEST).unwrap() },
+        over: None,
     }
 }

@@ -1,0 +1,253 @@
+//! Writing to a branch, as a job: one kind, one key for each branch, so that nobody else of ours writes there at the same time.
+
+use async_trait::async_trait;
+use jobs::{Level, Outcome as Ended, Running, Work};
+use serde_json::{Value, json};
+
+use crate::edit::Values;
+use crate::git::GitError;
+use crate::land::{Changed, Intent, LandError, Outcome, Over};
+use crate::ledger::{Ledger, LedgerError, Note, Phase, Written};
+use crate::message::Told;
+use crate::place::Place;
+use crate::promotions::Promotions;
+use crate::turn::{Next, SELF, TurnError};
+
+/// Runs of which git may fail before the promotions have failed.
+pub const ATTEMPTS: u32 = 5;
+/// Turns of one job; what comes after them is the next one's.
+const TURNS: u32 = 100;
+
+/// Why a job does not go on.
+#[derive(Debug, thiserror::Error)]
+enum Stop {
+    #[error(transparent)]
+    Turn(#[from] TurnError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Land(#[from] LandError),
+    #[error(transparent)]
+    Git(#[from] GitError),
+}
+
+#[async_trait]
+impl Work for Promotions {
+    async fn run(&self, job: Running) -> Ended {
+        let Some(place) = self.0.places.get(job.key()) else {
+            return Ended::Failed {
+                reason: "no promotion of the configuration commits to this branch".to_owned(),
+                result: Value::Null,
+            };
+        };
+        // What arrives meanwhile goes into the same commit.
+        self.0.clock.sleep(place.batch()).await;
+        let mut written = Vec::new();
+        for _ in 0..TURNS {
+            if job.cancelled().is_cancelled() {
+                return Ended::Yield(Value::Null);
+            }
+            match self.turn(&job, place).await {
+                Ok(names) if names.is_empty() => return Ended::Done(json!({ "promotions": written })),
+                Ok(names) => written.extend(names),
+                Err(stop) => return self.stopped(&job, &stop).await,
+            }
+        }
+        Ended::Later { after: std::time::Duration::ZERO, reason: "there is more".to_owned() }
+    }
+}
+
+impl Promotions {
+    /// Writes what each rule of the branch has next, in one commit. Gives what was written or found out, nothing if there was nothing.
+    async fn turn(&self, job: &Running, place: &Place) -> Result<Vec<String>, Stop> {
+        let mut due = Vec::new();
+        for rule in self.all().filter(|rule| rule.branch == job.key()) {
+            due.extend(self.next(rule, false).await?);
+        }
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        let intents: Vec<Intent> = due.iter().map(intent).collect();
+        let held = place.hold().await?;
+        let message = |changes: &[Changed<'_>]| text(&due, &intents, changes);
+        let landed = held.branch()?.land(&intents, message, || place.signature(self.0.clock.now())).await;
+        drop(held);
+        let mut names = Vec::new();
+        match landed {
+            Ok(outcomes) => {
+                for (next, outcome) in due.iter().zip(outcomes) {
+                    names.push(self.landed(job, next, outcome).await?);
+                }
+            }
+            // The server has said no, and would say it again.
+            Err(LandError::Refused(reason)) => {
+                for next in &due {
+                    names.push(self.failed(job, next, &format!("the repository refused the commit: {reason}")).await?);
+                }
+            }
+            Err(other) => return Err(other.into()),
+        }
+        Ok(names)
+    }
+
+    /// Writes down what became of a promotion.
+    async fn landed(&self, job: &Running, next: &Next<'_>, outcome: Outcome) -> Result<String, LedgerError> {
+        let now = self.now();
+        let number = next.promotion.number;
+        let told = |ledger: &mut Ledger| settle(ledger, number, &outcome, now);
+        let (ledger, ()) = self.0.ledgers.update(&next.rule.name, told).await?;
+        Ok(self.tell(job, next, &ledger))
+    }
+
+    async fn failed(&self, job: &Running, next: &Next<'_>, why: &str) -> Result<String, LedgerError> {
+        let now = self.now();
+        let fail = |ledger: &mut Ledger| {
+            if let Some(promotion) = ledger.promotion_mut(next.promotion.number) {
+                promotion.becomes(Phase::Failed, Some(why.to_owned()), now);
+            }
+            ledger.writing = None;
+        };
+        let (ledger, ()) = self.0.ledgers.update(&next.rule.name, fail).await?;
+        Ok(self.tell(job, next, &ledger))
+    }
+
+    /// Says in the logs where a promotion is now.
+    fn tell(&self, job: &Running, next: &Next<'_>, ledger: &Ledger) -> String {
+        let name = format!("{}/{}", next.rule.name, next.promotion.number);
+        let Some(promotion) = ledger.promotion(next.promotion.number) else { return name };
+        let (phase, why) = (promotion.phase.as_str(), promotion.why.as_deref().unwrap_or_default());
+        let level = if matches!(promotion.phase, Phase::Committed) { Level::Info } else { Level::Error };
+        job.log(level, format!("{name} {phase} {why}").trim_end());
+        self.0.metrics.promotion_ended(&next.rule.name, phase);
+        if let (Phase::Committed, Some(committed)) = (promotion.phase, promotion.committed) {
+            self.0.metrics.promotion_took(&next.rule.name, committed.saturating_sub(promotion.image.at));
+        }
+        tracing::info!(
+            promotion = name,
+            event = promotion.event,
+            repository = %next.rule.repository,
+            tag = %promotion.image.tag,
+            digest = %promotion.image.digest,
+            commit = promotion.commit,
+            phase,
+            why,
+            "a promotion was written down"
+        );
+        name
+    }
+
+    /// What is told of the promotions that were being written when git or the store failed.
+    async fn stopped(&self, job: &Running, stop: &Stop) -> Ended {
+        let reason = telemetry::chain(stop);
+        let is_last = job.attempt() >= ATTEMPTS;
+        let now = self.now();
+        for rule in self.all().filter(|rule| rule.branch == job.key()) {
+            let noted = |ledger: &mut Ledger| {
+                for promotion in ledger.promotions.iter_mut().filter(|promotion| promotion.phase == Phase::Committing) {
+                    let phase = if is_last { Phase::Failed } else { Phase::Committing };
+                    promotion.becomes(phase, Some(reason.clone()), now);
+                }
+            };
+            if let Err(error) = self.0.ledgers.update(&rule.name, noted).await {
+                tracing::warn!(promotion = rule.name, error = %telemetry::chain(&error), "it could not be told on the promotion");
+            }
+        }
+        if is_last {
+            tracing::error!(branch = job.key(), reason, "promotions were given up");
+            return Ended::Failed { reason, result: Value::Null };
+        }
+        tracing::warn!(branch = job.key(), reason, "promotions could not be written; trying again");
+        Ended::Retry { reason, after: None }
+    }
+}
+
+/// What is to stand in the repository.
+pub(crate) fn intent(next: &Next<'_>) -> Intent {
+    let ledger = &next.ledger;
+    let over = ledger.written.as_ref().map(|written| Over { written: written.values.clone(), writing: ledger.writing.clone() });
+    Intent { path: next.rule.path.clone(), edit: next.rule.edit.clone(), image: next.promotion.image.image(), over }
+}
+
+/// The text of the commit: that of the first rule whose place it changes.
+fn text(due: &[Next<'_>], intents: &[Intent], changes: &[Changed<'_>]) -> String {
+    let next_of = |change: &Changed<'_>| {
+        let at = intents.iter().position(|intent| std::ptr::eq(intent, change.intent))?;
+        due.get(at)
+    };
+    let told: Vec<Told> = changes.iter().filter_map(|change| Some(told(next_of(change)?, change))).collect();
+    let first = changes.first().and_then(next_of);
+    first.map(|next| next.rule.message.message(&told)).unwrap_or_default()
+}
+
+fn told(next: &Next<'_>, change: &Changed<'_>) -> Told {
+    let owned = |text: Option<&str>| text.unwrap_or_default().to_owned();
+    let ((old_tag, old_digest), (tag, digest)) = (change.before.image(), change.after.image());
+    Told {
+        promotion: format!("{}/{}", next.rule.name, next.promotion.number),
+        repository: next.rule.repository.to_string(),
+        tag: owned(tag),
+        digest: owned(digest),
+        old_tag: owned(old_tag),
+        old_digest: owned(old_digest),
+        actor: owned(next.promotion.by.as_deref()),
+        path: change.path.to_owned(),
+        labels: next.found.labels.clone(),
+    }
+}
+
+/// What became of a promotion, in its ledger.
+fn settle(ledger: &mut Ledger, number: u64, outcome: &Outcome, now: u64) {
+    let Some(promotion) = ledger.promotion_mut(number) else { return };
+    match outcome {
+        Outcome::Committed { commit, path, before, after } => {
+            promotion.before = Some(before.clone());
+            written(ledger, number, path.clone(), after, commit.as_str(), None, now);
+            ledger.landed.push(now);
+        }
+        Outcome::Present { commit, values } => {
+            // Where it was ours a crash kept it from being told, and what stood before is not known any more.
+            let path = promotion.path.clone().unwrap_or_default();
+            written(ledger, number, path, values, commit.as_str(), Some("it stood there already".to_owned()), now);
+        }
+        Outcome::Refused { path, refusal } => {
+            promotion.path = Some(path.clone());
+            promotion.becomes(Phase::Failed, Some(format!("{path}: {refusal}")), now);
+            ledger.writing = None;
+        }
+        Outcome::Foreign { path, values, commit } => {
+            let shown = shown(values);
+            let why = format!("{path} has {shown} since {} at the latest, which somebody else wrote", commit.as_str());
+            promotion.path = Some(path.clone());
+            promotion.becomes(Phase::Held, Some(why.clone()), now);
+            ledger.hold = Some(Note { by: SELF.to_owned(), at: now, why });
+            ledger.writing = None;
+        }
+    }
+    ledger.forget();
+}
+
+/// A promotion stands in Git. What waited and is older need not be looked at any more: it will be found to be.
+fn written(ledger: &mut Ledger, number: u64, path: String, values: &Values, commit: &str, why: Option<String>, now: u64) {
+    let Some(promotion) = ledger.promotion_mut(number) else { return };
+    promotion.path = Some(path).filter(|path| !path.is_empty());
+    promotion.commit = Some(commit.to_owned());
+    promotion.committed = Some(now);
+    promotion.becomes(Phase::Committed, why, now);
+    let image = promotion.image.clone();
+    ledger.written = Some(Written { number, image, values: values.clone(), commit: commit.to_owned() });
+    ledger.writing = None;
+    for other in ledger.promotions.iter_mut().filter(|other| other.phase == Phase::Waiting) {
+        // Why it had to wait may hold no more.
+        other.not_before = 0;
+    }
+}
+
+/// What stands in a place, in words.
+pub(crate) fn shown(values: &Values) -> String {
+    match values.image() {
+        (None, None) => "nothing".to_owned(),
+        (Some(tag), None) => tag.to_owned(),
+        (None, Some(digest)) => digest.to_owned(),
+        (Some(tag), Some(digest)) => format!("{tag}@{digest}"),
+    }
+}
