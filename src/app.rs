@@ -59,6 +59,8 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     let transport = wiring::transport(&config.storage)?;
     let around = Surroundings { transport, ..Surroundings::new(Arc::clone(&clock), metrics.clone()) };
     let store = Store::open_in(&config.storage.location, around).await?;
+    // Without anybody who acts on events they would only grow.
+    let store = if config.promotions.is_empty() { store } else { store.with_journal() };
     let tasks = TaskTracker::new();
     let registry = registry(&config, store.clone(), &clock).with_tasks(tasks.clone());
     let cache: Arc<dyn proxy::Cache> = Arc::new(RegistryCache(registry.clone()));
@@ -106,6 +108,7 @@ fn admin(
         },
         jobs: durable.jobs.clone(),
         mirrors: durable.mirrors.clone(),
+        promotions: durable.promotions.clone(),
         requests: RequestLog::new(Arc::clone(clock), metrics.clone()),
         clock: Arc::clone(clock),
         stop: stop.clone(),

@@ -6,6 +6,8 @@ mod bundle;
 mod client;
 mod follow;
 mod mirror;
+mod promotion;
+mod table;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -48,6 +50,15 @@ enum Command {
     Mirror {
         #[command(subcommand)]
         command: mirror::Command,
+        #[command(flatten)]
+        server: client::Where,
+        #[command(flatten)]
+        output: OutputOption,
+    },
+    /// See what became of tags that go into Git, and hold, approve or take them back
+    Promotion {
+        #[command(subcommand)]
+        command: promotion::Command,
         #[command(flatten)]
         server: client::Where,
         #[command(flatten)]
@@ -114,6 +125,7 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check { file } => check(file.config.as_deref()),
         Command::Version => print(&version()),
         Command::Mirror { command, server, output } => ended(Box::pin(mirror::run(command, &server, output.output)).await),
+        Command::Promotion { command, server, output } => ended(Box::pin(promotion::run(command, &server, output.output)).await),
         Command::Export { export, server, output } => ended(Box::pin(bundle::export(export, &server, output.output)).await),
         Command::Import { import, server, output } => ended(Box::pin(bundle::import(import, &server, output.output)).await),
     }
@@ -206,6 +218,12 @@ fn summary(config: &Config) -> String {
     }
     if config.upstreams.is_empty() {
         text.push_str(&line("pulls from", "no upstream"));
+    }
+    for promotion in &config.promotions {
+        let tags: Vec<String> = promotion.rule.tags.iter().map(ToString::to_string).collect();
+        let rule = &promotion.rule;
+        let what = format!("{}: {} ({}) into {} of {}", rule.name, rule.repository, tags.join(", "), rule.path, promotion.remote);
+        text.push_str(&line("promotes", &what));
     }
     for mirror in &config.mirrors {
         let when = mirror.schedule.as_ref().map_or_else(|| "when told to".to_owned(), ::mirror::Schedule::describe);

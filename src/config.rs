@@ -4,13 +4,18 @@
 //! at once, each with its line, and what is not known is an error too. `docs/config.md` says what each key means; a test
 //! holds [`KEYS`], that page and this reader together.
 
+mod edits;
+mod git;
 mod mirrors;
 mod problem;
+mod promotions;
 mod reader;
 mod root_pattern;
+mod secrets;
 mod sections;
 mod spelling;
 mod storage;
+mod tags;
 mod upstreams;
 mod value;
 
@@ -22,6 +27,7 @@ use std::{fs, io};
 
 use mirror::Mirror;
 use oci::RepositoryName;
+use promotion::{Remote, Rule};
 use secrecy::SecretString;
 use telemetry::log::Format;
 use url::Url;
@@ -90,6 +96,52 @@ pub const KEYS: &[&str] = &[
     "mirror.referrers_every",
     "mirror.at_once",
     "admin.token_file",
+    "git.program",
+    "git.cache",
+    "git.time_limit",
+    "git.batch",
+    "git.name",
+    "git.email",
+    "git.signing_key_file",
+    "promotion.name",
+    "promotion.repository",
+    "promotion.tags",
+    "promotion.exclude",
+    "promotion.order",
+    "promotion.git.url",
+    "promotion.git.branch",
+    "promotion.git.username",
+    "promotion.git.token_file",
+    "promotion.git.token_env",
+    "promotion.git.key_file",
+    "promotion.git.known_hosts_file",
+    "promotion.git.ca",
+    "promotion.edit.kustomization",
+    "promotion.edit.helm",
+    "promotion.edit.manifest",
+    "promotion.edit.application",
+    "promotion.edit.image",
+    "promotion.edit.new_name",
+    "promotion.edit.write",
+    "promotion.edit.value",
+    "promotion.edit.tag",
+    "promotion.edit.digest",
+    "promotion.edit.name",
+    "promotion.edit.kind",
+    "promotion.edit.object",
+    "promotion.edit.container",
+    "promotion.message",
+    "promotion.skip_ci",
+    "promotion.platforms",
+    "promotion.approval",
+    "promotion.after",
+    "promotion.soak",
+    "promotion.hours.days",
+    "promotion.hours.from",
+    "promotion.hours.to",
+    "promotion.hours.time_zone",
+    "promotion.limit",
+    "promotion.limit_within",
 ];
 
 /// Everything that a server is told before it starts.
@@ -107,6 +159,38 @@ pub struct Config {
     pub admin: Admin,
     /// `[[mirror]]`: what is copied on a schedule, in the file's order.
     pub mirrors: Vec<Mirror>,
+    /// `[git]`: how commits are made.
+    pub git: Git,
+    /// `[[promotion]]`: which tags go into which Git repository, in the file's order.
+    pub promotions: Vec<Promotion>,
+}
+
+/// `[git]`.
+#[derive(Debug, Clone)]
+pub struct Git {
+    /// The program: a path, or a name.
+    pub program: PathBuf,
+    /// A folder for what is known of the branches; `None` for one that goes with the process.
+    pub cache: Option<PathBuf>,
+    /// No call of git takes longer.
+    pub time_limit: Duration,
+    /// How long is waited for more before a commit is made.
+    pub batch: Duration,
+    /// Who commits.
+    pub name: String,
+    /// And under which address.
+    pub email: String,
+    /// The file of the SSH key that signs commits.
+    pub signing_key: Option<PathBuf>,
+}
+
+/// One `[[promotion]]`.
+#[derive(Debug, Clone)]
+pub struct Promotion {
+    /// What is promoted, where to, and when.
+    pub rule: Rule,
+    /// The branch; [`Rule::branch`] is its [`Remote::key`].
+    pub remote: Remote,
 }
 
 /// `[admin]`.
@@ -283,6 +367,8 @@ impl Config {
             log: sections::log(root.section("log")),
             admin: sections::admin(root.section("admin")),
             mirrors: mirrors::read(&mut root, &upstreams),
+            git: git::git(root.section("git")),
+            promotions: promotions::read(&mut root),
             upstreams,
         };
         root.finish();
@@ -299,6 +385,8 @@ impl Default for Config {
             upstreams: vec![upstreams::docker_hub()],
             admin: Admin::default(),
             mirrors: Vec::new(),
+            git: Git::default(),
+            promotions: Vec::new(),
         }
     }
 }

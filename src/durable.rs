@@ -1,19 +1,27 @@
 //! What happens later: jobs, and the schedules that submit them.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use jobs::{Jobs, Kind, Options, State};
 use mirror::{Memories, Mirrors};
-use registry::Registry;
+use promotion::{Event, Ledgers, Promotions};
+use registry::{Actor, Registry, TagEvent};
 use storage::Store;
 use telemetry::{Clock, Metrics};
+use tempfile::TempDir;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use upstream::Upstream;
 
 use crate::config::Config;
-use crate::wiring::{self, Kept, NoPins};
+use crate::wiring::{self, Deployed, Kept};
 
 /// Runs of a mirror that are kept.
 const RUNS: usize = 100;
@@ -22,12 +30,31 @@ const BACKOFF: Duration = Duration::from_secs(30);
 /// And the longest.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(30);
 
+/// Jobs that are done here at the same time. Most wait for somebody else.
+const AT_ONCE: usize = 24;
+/// Mirrors that run here at the same time; a promotion never waits for them.
+const MIRRORS_AT_ONCE: usize = 4;
+/// The wait after git failed first.
+const GIT_BACKOFF: Duration = Duration::from_secs(2);
+/// And the longest.
+const LONGEST_GIT_BACKOFF: Duration = Duration::from_mins(1);
+
 /// Durable work of this server.
 #[derive(Clone)]
 pub(crate) struct Durable {
     pub(crate) jobs: Jobs,
     pub(crate) mirrors: Mirrors,
+    pub(crate) promotions: Promotions,
+    registry: Registry,
+    /// Branches that have something to write, for the task that submits their jobs.
+    due: Arc<Mutex<Due>>,
+    has_due: Arc<Notify>,
+    /// What is known of branches, if it goes with the process.
+    _folder: Option<Arc<TempDir>>,
 }
+
+/// Names of branches.
+type Due = BTreeSet<String>;
 
 impl Durable {
     /// The work that the configuration asks for. Nothing is begun yet.
@@ -40,24 +67,108 @@ impl Durable {
         metrics: &Metrics,
     ) -> anyhow::Result<Self> {
         let state: Arc<dyn State> = Arc::new(Kept(store.records("jobs")));
-        let jobs = Jobs::new(state, Arc::clone(clock), metrics.clone(), Options::default());
+        let options = Options { concurrency: AT_ONCE, ..Options::default() };
+        let jobs = Jobs::new(state, Arc::clone(clock), metrics.clone(), options);
+        let (temporary, folder) = folder(config)?;
+        let ledgers = Ledgers::new(Arc::new(Kept(store.records("promotions"))));
+        let promotions = wiring::promotions(config, registry, ledgers, &folder, clock, metrics);
         let bound: anyhow::Result<Vec<_>> =
             config.mirrors.iter().map(|mirror| wiring::bound(mirror, upstreams, registry, clock)).collect();
         let memories = Memories::new(Arc::new(Kept(store.records("mirrors"))));
-        let mirrors = Mirrors::new(bound?, memories, Arc::new(NoPins), Arc::clone(clock), metrics.clone());
+        let mirrors = Mirrors::new(bound?, memories, Arc::new(Deployed(promotions.clone())), Arc::clone(clock), metrics.clone());
         let kind = Kind {
             attempts: mirror::ATTEMPTS,
             history: RUNS,
             backoff: BACKOFF,
             longest_backoff: LONGEST_BACKOFF,
-            ..Kind::default()
+            at_once: MIRRORS_AT_ONCE,
         };
         jobs.register(mirror::KIND, kind, Arc::new(mirrors.clone()));
-        Ok(Self { jobs, mirrors })
+        let kind =
+            Kind { attempts: promotion::ATTEMPTS, backoff: GIT_BACKOFF, longest_backoff: LONGEST_GIT_BACKOFF, ..Kind::default() };
+        jobs.register(promotion::KIND, kind, Arc::new(promotions.clone()));
+        let (due, has_due) = (Arc::default(), Arc::default());
+        Ok(Self { jobs, mirrors, promotions, registry: registry.clone(), due, has_due, _folder: temporary })
+    }
+
+    /// Submits the jobs of branches as they become due. Never returns.
+    async fn submit(&self) {
+        let mut tasks = FuturesUnordered::new();
+        let mut asked: Due = Due::new();
+        loop {
+            let due = std::mem::take(&mut *self.due.lock().unwrap_or_else(PoisonError::into_inner));
+            for branch in due {
+                if asked.insert(branch.clone()) {
+                    tasks.push(async move {
+                        self.promotions.submit(&self.jobs, &branch).await;
+                        branch
+                    });
+                }
+            }
+            tokio::select! {
+                Some(branch) = tasks.next() => {
+                    asked.remove(&branch);
+                }
+                () = self.has_due.notified() => {}
+            }
+        }
     }
 
     /// Works until `stop`, and then until what runs has ended or given way.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        tokio::join!(self.jobs.run(stop.clone()), self.mirrors.schedule(&self.jobs, stop));
+        let events = async {
+            tokio::select! {
+                () = self.registry.act_on_events(&self) => {}
+                () = self.submit() => {}
+                () = stop.cancelled() => {}
+            }
+        };
+        tokio::join!(
+            self.jobs.run(stop.clone()),
+            self.mirrors.schedule(&self.jobs, stop.clone()),
+            self.promotions.watch(&self.jobs, stop.clone()),
+            events,
+        );
     }
+}
+
+#[async_trait]
+impl Actor for Durable {
+    async fn act(&self, event: &TagEvent) -> bool {
+        let told = Event {
+            id: event.id.clone(),
+            repository: event.repository.clone(),
+            tag: event.tag.clone(),
+            digest: event.digest.clone(),
+            sequence: event.sequence,
+            at: event.at,
+            by: event.by.clone(),
+            from: event.from.clone(),
+        };
+        match self.promotions.offer(&told).await {
+            Ok(branches) => {
+                self.due.lock().unwrap_or_else(PoisonError::into_inner).extend(branches);
+                self.has_due.notify_one();
+                true
+            }
+            Err(error) => {
+                tracing::error!(event = event.id, error = %telemetry::chain(&error), "a change of a tag could not be acted on; trying again");
+                false
+            }
+        }
+    }
+}
+
+/// Where what is known of branches lies.
+fn folder(config: &Config) -> anyhow::Result<(Option<Arc<TempDir>>, PathBuf)> {
+    if let Some(folder) = &config.git.cache {
+        return Ok((None, folder.clone()));
+    }
+    if config.promotions.is_empty() {
+        return Ok((None, PathBuf::new()));
+    }
+    let made = tempfile::Builder::new().prefix("roadstead-git-").tempdir();
+    let made = made.context("making a temporary folder for git; name one with git.cache")?;
+    let path = made.path().to_owned();
+    Ok((Some(Arc::new(made)), path))
 }

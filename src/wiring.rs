@@ -1,6 +1,7 @@
 //! Where rooms of the same height meet: each is given the others as its own traits.
 
 mod mirrors;
+mod promotions;
 mod records;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,8 @@ use telemetry::{Clock, Metrics};
 
 use crate::config;
 
-pub(crate) use mirrors::{NoPins, bound, seed};
+pub(crate) use mirrors::{bound, seed};
+pub(crate) use promotions::{Deployed, promotions};
 pub(crate) use records::Kept;
 
 /// The upstreams of the configuration, by their hosts.

@@ -108,15 +108,15 @@ impl Store {
     }
 
     /// Events that nobody has acted on although they are old: whoever wrote them has crashed, or could not act. Their changes may not
-    /// have been made.
-    pub async fn abandoned_events(&self, now: SystemTime) -> Result<Vec<TagEvent>, Error> {
+    /// have been made. Where this process is the only one, all are that are there when it `has_just_begun`.
+    pub async fn abandoned_events(&self, now: SystemTime, has_just_begun: bool) -> Result<Vec<TagEvent>, Error> {
         let mut events = Vec::new();
         for (segment, _) in self.objects.children(&keys::journal()).await? {
             let Some(mut event) = self.objects.read_json::<TagEvent>(&keys::event(&segment)).await? else { continue };
             let age = millis(now).saturating_sub(event.at);
             // One from a clock far ahead is as old as it can be.
             let is_old = u128::from(age) > ABANDONED.as_millis() || event.at > millis(now + ABANDONED);
-            if !is_old {
+            if !is_old && !(has_just_begun && self.backend.exact) {
                 continue;
             }
             let record = self.tag(&event.repository, &event.tag).await?;

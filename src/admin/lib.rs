@@ -6,6 +6,7 @@
 mod answer;
 mod events;
 mod mirrors;
+mod promotions;
 mod route;
 mod runs;
 mod service;

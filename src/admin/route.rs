@@ -19,6 +19,14 @@ pub(crate) enum Route {
     Runs(String, usize),
     /// `POST /api/v1/mirrors/NAME/runs`: run it now.
     Run(String),
+    /// `GET /api/v1/promotions`.
+    Promotions,
+    /// `GET /api/v1/promotions/NAME`: the rule and its promotions, the latest first.
+    Promotion(String),
+    /// `GET /api/v1/promotions/NAME/diff?tag=`: what would be promoted, and how the file would change.
+    Diff(String, Option<String>),
+    /// `POST /api/v1/promotions/NAME/VERB`: run, hold, release, approve, rollback.
+    Operate(String, Verb),
     /// `GET /api/v1/jobs`: those that have not ended.
     Jobs,
     /// `GET /api/v1/jobs/ID`.
@@ -29,6 +37,29 @@ pub(crate) enum Route {
     Cancel(JobId),
     /// `POST /api/v1/jobs/ID/retry`.
     Retry(JobId),
+}
+
+/// What is done with a promotion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Run,
+    Hold,
+    Release,
+    Approve,
+    Rollback,
+}
+
+impl Verb {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "run" => Self::Run,
+            "hold" => Self::Hold,
+            "release" => Self::Release,
+            "approve" => Self::Approve,
+            "rollback" => Self::Rollback,
+            _ => return None,
+        })
+    }
 }
 
 /// Runs of a listing, unless it says how many.
@@ -54,6 +85,13 @@ impl Route {
                 Method::GET | Method::HEAD => Ok(Self::Runs((*name).to_owned(), count(query)?)),
                 _ => Err(Refusal::Method("GET, HEAD, POST")),
             },
+            ["promotions"] => get(Self::Promotions),
+            ["promotions", name] => get(Self::Promotion((*name).to_owned())),
+            ["promotions", name, "diff"] => get(Self::Diff((*name).to_owned(), value(query, "tag"))),
+            ["promotions", name, verb] => {
+                let verb = Verb::parse(verb).ok_or_else(nothing)?;
+                post(Self::Operate((*name).to_owned(), verb))
+            }
             ["jobs"] => get(Self::Jobs),
             ["jobs", id] => get(Self::Job(job(id)?)),
             ["jobs", id, "events"] => get(Self::Events(job(id)?)),
@@ -70,6 +108,10 @@ impl Route {
             Self::Mirror(_) => "admin_mirror",
             Self::Runs(..) => "admin_mirror_runs",
             Self::Run(_) => "admin_mirror_run",
+            Self::Promotions => "admin_promotions",
+            Self::Promotion(_) => "admin_promotion",
+            Self::Diff(..) => "admin_promotion_diff",
+            Self::Operate(..) => "admin_promotion_operate",
             Self::Jobs => "admin_jobs",
             Self::Job(_) => "admin_job",
             Self::Events(_) => "admin_job_events",
@@ -83,11 +125,17 @@ fn job(text: &str) -> Result<JobId, Refusal> {
     text.parse().map_err(|_| Refusal::Unknown(format!("{:?} is not the id of a job", text.chars().take(80).collect::<String>())))
 }
 
+/// The last value of a key of the query.
+fn value(query: Option<&str>, wanted: &str) -> Option<String> {
+    let mut pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let (_, text) = pairs.rfind(|(key, _)| *key == wanted)?;
+    Some(percent_decode_str(text).decode_utf8_lossy().into_owned())
+}
+
 fn count(query: Option<&str>) -> Result<usize, Refusal> {
-    let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    match pairs.rev().find(|(key, _)| *key == "n") {
+    match value(query, "n") {
         None => Ok(RUNS),
-        Some((_, text)) => {
+        Some(text) => {
             let count: usize = text.parse().map_err(|_| Refusal::Invalid("n is not a number".to_owned()))?;
             Ok(count.min(MOST_RUNS))
         }
@@ -112,6 +160,9 @@ mod tests {
         assert_eq!(parse("GET", "/api/v1/mirrors/nightly/runs"), Ok(Route::Runs(name.clone(), 20)));
         assert_eq!(parse("GET", "/api/v1/mirrors/nightly/runs?n=5&x=1"), Ok(Route::Runs(name.clone(), 5)));
         assert_eq!(parse("POST", "/api/v1/mirrors/nightly/runs"), Ok(Route::Run(name)));
+        let name = "prod".to_owned();
+        assert_eq!(parse("GET", "/api/v1/promotions/prod/diff?tag=v1%2B"), Ok(Route::Diff(name.clone(), Some("v1+".to_owned()))));
+        assert_eq!(parse("POST", "/api/v1/promotions/prod/rollback"), Ok(Route::Operate(name, Verb::Rollback)));
         let id = "01931d2a-0000-7000-8000-000000000000";
         assert_eq!(parse("POST", &format!("/api/v1/jobs/{id}/cancel")), Ok(Route::Cancel(id.parse().unwrap())));
     }
@@ -119,6 +170,8 @@ mod tests {
     #[test]
     fn what_is_not_there_or_not_so_is_told_apart() {
         assert!(matches!(parse("GET", "/api/v1/nothing"), Err(Refusal::Unknown(_))));
+        assert!(matches!(parse("POST", "/api/v1/promotions/x/explode"), Err(Refusal::Unknown(_))));
+        assert_eq!(parse("GET", "/api/v1/promotions/x/hold"), Err(Refusal::Method("POST")));
         assert!(matches!(parse("GET", "/api/v2/mirrors"), Err(Refusal::Unknown(_))));
         assert!(matches!(parse("GET", "/api/v1/jobs/x"), Err(Refusal::Unknown(_))));
         assert_eq!(parse("DELETE", "/api/v1/mirrors"), Err(Refusal::Method("GET, HEAD")));

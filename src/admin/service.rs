@@ -7,12 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::request::Parts as Head;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
 use jobs::Jobs;
 use mirror::Mirrors;
+use promotion::Promotions;
 use server::{Body, Pending, RequestBody, RequestLog};
 use telemetry::Clock;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +34,8 @@ pub struct Parts {
     pub jobs: Jobs,
     /// Mirrors.
     pub mirrors: Mirrors,
+    /// Promotions.
+    pub promotions: Promotions,
     /// How requests are named and told of.
     pub requests: RequestLog,
     /// Time.
@@ -79,11 +83,11 @@ impl Admin {
             Route::Mirrors => self.mirrors().await,
             Route::Mirror(name) => self.mirror(&name).await,
             Route::Runs(name, count) => self.runs(&name, count).await,
-            Route::Run(name) => {
-                let body = Limited::new(body, LARGEST_BODY).collect().await;
-                let body = body.map_err(|error| Refusal::Invalid(format!("the body cannot be read: {error}")))?;
-                self.run_mirror(&name, &body.to_bytes()).await
-            }
+            Route::Run(name) => self.run_mirror(&name, &whole(body).await?).await,
+            Route::Promotions => self.promotions().await,
+            Route::Promotion(name) => self.promotion(&name).await,
+            Route::Diff(name, tag) => self.diff(&name, tag.as_deref()).await,
+            Route::Operate(name, verb) => self.operate(&name, verb, &whole(body).await?).await,
             Route::Jobs => self.jobs().await,
             Route::Job(id) => self.job(id).await,
             Route::Events(id) => self.events(id).await,
@@ -91,6 +95,12 @@ impl Admin {
             Route::Retry(id) => self.retry(id).await,
         }
     }
+}
+
+async fn whole(body: RequestBody) -> Result<Bytes, Refusal> {
+    let body = Limited::new(body, LARGEST_BODY).collect().await;
+    let body = body.map_err(|error| Refusal::Invalid(format!("the body cannot be read: {error}")))?;
+    Ok(body.to_bytes())
 }
 
 impl tower::Service<Request<RequestBody>> for Admin {

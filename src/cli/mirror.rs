@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::{Remote, Where};
 use super::follow::Follow;
+use super::table::{moment, segment, shown, table, text};
 use super::{FAILED, Output, print};
 
 #[derive(Debug, clap::Subcommand)]
@@ -111,52 +112,6 @@ async fn follow(remote: &Remote, id: &str, output: Output) -> anyhow::Result<Exi
     }
 }
 
-fn shown(output: Output, answer: &Value, text: impl Fn(&Value) -> String) -> String {
-    match output {
-        Output::Text => text(answer),
-        Output::Json => format!("{answer}\n"),
-    }
-}
-
-/// Text of a record; nothing where there is none.
-fn text<'v>(value: &'v Value, key: &str) -> &'v str {
-    value[key].as_str().unwrap_or_default()
-}
-
-/// What a user typed, as a segment of a path.
-fn segment(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let mut segment = String::new();
-    for byte in text.bytes() {
-        if plain(byte) {
-            segment.push(char::from(byte));
-        } else {
-            let _ = write!(segment, "%{byte:02X}");
-        }
-    }
-    segment
-}
-
-/// Rows under their headings, each column as wide as its widest entry.
-fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
-    let mut widths = headings.map(str::len);
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in std::iter::once(&headings.map(str::to_owned)).chain(rows) {
-        let mut line = String::new();
-        for (width, cell) in widths.iter().zip(row) {
-            let _ = write!(line, "{cell:<width$}  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
 fn list(answer: &Value) -> String {
     let mirrors = answer["mirrors"].as_array().map(Vec::as_slice).unwrap_or_default();
     if mirrors.is_empty() {
@@ -177,11 +132,6 @@ fn list(answer: &Value) -> String {
     };
     let rows: Vec<_> = mirrors.iter().map(row).collect();
     table(["NAME", "FROM", "TO", "SCHEDULE", "NEXT RUN", "LAST SUCCESS", "LAST RUN"], &rows)
-}
-
-/// A time to the second.
-fn moment(time: &str) -> &str {
-    time.split('.').next().unwrap_or(time).trim_end_matches('Z')
 }
 
 fn history(answer: &Value) -> String {
@@ -267,17 +217,6 @@ fn duration(millis: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tables_line_up_and_end_without_spaces() {
-        let rows = [["a".to_owned(), "x".to_owned()], ["longer".to_owned(), String::new()]];
-        assert_eq!(table(["ONE", "TWO"], &rows), "ONE     TWO\na       x\nlonger\n");
-    }
-
-    #[test]
-    fn what_is_typed_stays_within_its_segment() {
-        assert_eq!(segment("../jobs?x"), "..%2Fjobs%3Fx");
-    }
 
     #[test]
     fn a_report_names_every_tag_and_its_error() {

@@ -1,16 +1,15 @@
 //! `[[mirror]]`: each by itself, then all of them together.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mirror::{Mirror, SameDay, Schedule, Template};
-use oci::{Platform, RepositoryName, Selector, Tag};
-use toml::de::DeValue;
+use oci::{RepositoryName, Selector, Tag};
 
 use super::Upstream;
 use super::problem::Place;
 use super::reader::Section;
+use super::tags::{list, selector};
 use super::value::{self, Value};
 
 /// How often what is attached to unchanged images is looked for.
@@ -70,7 +69,7 @@ fn written_twice(mirror: &Mirror) -> Option<(String, &Tag, &Tag)> {
 
 /// One mirror, if nothing that it cannot do without is wrong.
 fn one(section: &mut Section<'_, '_>, upstreams: &[Upstream]) -> Option<Mirror> {
-    let name = section.optional("name", name);
+    let name = section.optional("name", value::name);
     let schedule = schedule(section);
     let from = section.optional("from", |value| from(value, upstreams));
     let to = section.optional("to", |value| to(value, upstreams));
@@ -80,7 +79,7 @@ fn one(section: &mut Section<'_, '_>, upstreams: &[Upstream]) -> Option<Mirror> 
     let tag_as = list(section, "tag_as", template);
     let tag_as = if section.given("tag_as").is_some() { tag_as } else { Some("{tag}".parse().into_iter().collect()) };
     let trimmed_as = section.optional("trimmed_as", template);
-    let platforms = section.list("platforms", platform).unwrap_or_default();
+    let platforms = section.list("platforms", value::platform).unwrap_or_default();
     let mirror = Mirror {
         jitter: section.value("jitter", Duration::ZERO, value::duration),
         keep: section.optional("keep", value::count),
@@ -159,13 +158,6 @@ fn check(section: &Section<'_, '_>, mirror: &Mirror) {
     }
 }
 
-/// A list of which every element is right.
-fn list<T>(section: &mut Section<'_, '_>, key: &'static str, parse: impl Fn(&Value<'_>) -> Result<T, String>) -> Option<Vec<T>> {
-    let wrong = Cell::new(false);
-    let parsed = section.list(key, |value| parse(value).inspect_err(|_| wrong.set(true)));
-    parsed.filter(|_| !wrong.get())
-}
-
 fn require(section: &Section<'_, '_>, keys: &[&str]) {
     for key in keys {
         if section.given(key).is_some() {
@@ -179,15 +171,6 @@ fn require(section: &Section<'_, '_>, keys: &[&str]) {
         };
         section.missing(key, None, text);
     }
-}
-
-fn name(value: &Value<'_>) -> Result<String, String> {
-    let text = value.text()?;
-    let fine = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') && text.len() <= 60;
-    if fine && !text.starts_with('-') {
-        return Ok(text.to_owned());
-    }
-    Err(format!("{text:?} is not a name; write at most 60 lower-case letters, digits and dashes"))
 }
 
 fn schedule(section: &mut Section<'_, '_>) -> Option<Schedule> {
@@ -239,39 +222,6 @@ fn repository_of(text: &str) -> Result<RepositoryName, String> {
     RepositoryName::parse(text).map_err(|error| format!("{error}; write a repository's name without a tag"))
 }
 
-/// `"latest"`, or `{ glob = "1.*" }`, `{ regex = … }`, `{ semver = … }`, each with `newest = 5`.
-fn selector(value: &Value<'_>) -> Result<Selector, String> {
-    const ADVICE: &str = "write a tag, or { glob = \"1.*\" }, { regex = \"…\" } or { semver = \">=1.2\" }";
-    let &Value::Toml(DeValue::Table(table)) = value else {
-        return Selector::exact(value.text()?).map_err(|error| format!("{error}; {ADVICE}"));
-    };
-    let mut selector = None;
-    let mut newest = None;
-    for (key, value) in table {
-        let value = Value::Toml(value.get_ref());
-        let made = match key.get_ref().as_ref() {
-            "glob" => Selector::glob(value.text()?),
-            "regex" => Selector::regex(value.text()?),
-            "semver" => Selector::semver(value.text()?),
-            "newest" => {
-                newest = Some(value::count(&value).map_err(|text| format!("newest {text}"))?);
-                continue;
-            }
-            other => {
-                return Err(format!("has {:?}, which is not known here; {ADVICE}", other.chars().take(40).collect::<String>()));
-            }
-        };
-        if selector.replace(made.map_err(|error| error.to_string())?).is_some() {
-            return Err(format!("is two selectors in one; {ADVICE}, each by itself"));
-        }
-    }
-    let selector = selector.ok_or_else(|| format!("selects nothing; {ADVICE}"))?;
-    Ok(match newest {
-        Some(count) => selector.newest(count),
-        None => selector,
-    })
-}
-
 fn template(value: &Value<'_>) -> Result<Template, String> {
     let text = value.text()?;
     let template: Template = text.parse().map_err(|error| format!("{text:?} {error}"))?;
@@ -285,11 +235,6 @@ fn template(value: &Value<'_>) -> Result<Template, String> {
 
 fn sample_digest() -> Option<oci::Digest> {
     oci::Digest::parse(&format!("sha256:{}", "0".repeat(64))).ok()
-}
-
-fn platform(value: &Value<'_>) -> Result<Platform, String> {
-    let text = value.text()?;
-    text.parse().map_err(|error| format!("{text:?} is not one: {error}"))
 }
 
 fn same_day(value: &Value<'_>) -> Result<SameDay, String> {

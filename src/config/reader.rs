@@ -13,6 +13,8 @@ use super::value::Value;
 use super::{ConfigErrors, Flag, KEYS, spelling};
 
 const PREFIX: &str = "ROADSTEAD_";
+/// Tables of which a file can have several.
+const LISTED: [&str; 3] = ["upstream.", "mirror.", "promotion."];
 
 /// A file, the environment and the command line, read as one; and the problems found so far.
 pub(super) struct Document<'t> {
@@ -53,7 +55,7 @@ impl<'t> Document<'t> {
     fn override_by_environment(&mut self) {
         let known: BTreeMap<String, &'static str> = KEYS
             .iter()
-            .filter(|key| !key.starts_with("upstream.") && !key.starts_with("mirror."))
+            .filter(|key| !LISTED.iter().any(|table| key.starts_with(table)))
             .map(|key| (format!("{PREFIX}{}", key.to_uppercase().replace('.', "__")), *key))
             .collect();
         for (name, value) in self.environment {
@@ -64,8 +66,9 @@ impl<'t> Document<'t> {
                 self.overrides.insert(key, Override { source: name.clone(), value: value.clone() });
                 continue;
             }
-            let advice = if name.starts_with("ROADSTEAD_UPSTREAM__") || name.starts_with("ROADSTEAD_MIRROR__") {
-                "upstreams and mirrors are set in the file only; remove the variable".to_owned()
+            let table = name.strip_prefix(PREFIX).map(str::to_ascii_lowercase).unwrap_or_default().replace("__", ".");
+            let advice = if LISTED.iter().any(|listed| table.starts_with(listed)) {
+                "upstreams, mirrors and promotions are set in the file only; remove the variable".to_owned()
             } else if let Some(near) = spelling::nearest(name, known.keys().map(String::as_str)) {
                 format!("sets no key that is known; did you mean `{near}`?")
             } else {
@@ -240,6 +243,11 @@ impl<'d, 't> Section<'d, 't> {
     /// Where a key is given, right or wrong.
     pub(super) fn given(&self, key: &str) -> Option<Place> {
         self.find(key).map(|(place, _)| place)
+    }
+
+    /// Is there no such table?
+    pub(super) const fn is_absent(&self) -> bool {
+        self.table.is_none()
     }
 
     /// Where the table begins.

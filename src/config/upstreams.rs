@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use oci::RepositoryName;
-use secrecy::SecretString;
 use url::Url;
 
 use super::problem::Place;
 use super::reader::Section;
 use super::value::{self, Value};
-use super::{Credentials, RootPattern, Upstream};
+use super::{Credentials, RootPattern, Upstream, secrets};
 
 const DOCKER_HUB: &str = "docker.io";
 
@@ -180,27 +179,10 @@ fn credentials(section: &mut Section<'_, '_>) -> Option<Credentials> {
         }
         Ok(username.to_owned())
     });
-    let document = section.document();
-    let from_file = section.optional("password_file", |value| {
-        let bytes = document
-            .file(value.text()?.as_ref())
-            .map_err(|error| format!("cannot be read: {error}; name a file that holds nothing but the password"))?;
-        let text =
-            String::from_utf8(bytes).map_err(|_| "names a file that is not UTF-8 text; write the password as text".to_owned())?;
-        secret(text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line)), "names a file that")
-    });
-    let from_variable = section.optional("password_env", |value| {
-        let password = document
-            .variable(value.text()?)
-            .ok_or("names no variable of the environment; set it to the password before the start".to_owned())?;
-        secret(password, "names a variable that")
-    });
+    let password = secrets::either(section, "password_file", "password_env");
     let given = [section.given("password_file"), section.given("password_env")];
     let name_place = section.given("username");
     match (name_place, given) {
-        (_, [Some(_), Some(_)]) => {
-            section.wrong("password_env", "stands beside password_file; keep one of the two".to_owned());
-        }
         (None, [place @ Some(_), None] | [None, place @ Some(_)]) => {
             section.missing("username", place, "is missing; a password alone is of no use");
         }
@@ -213,15 +195,7 @@ fn credentials(section: &mut Section<'_, '_>) -> Option<Credentials> {
         }
         _ => {}
     }
-    Some(Credentials { username: username?, password: from_file.or(from_variable)? })
-}
-
-/// A password, whose text never leaves in an error.
-fn secret(text: &str, source: &str) -> Result<SecretString, String> {
-    if text.is_empty() {
-        return Err(format!("{source} is empty; write the password there"));
-    }
-    Ok(SecretString::from(text))
+    Some(Credentials { username: username?, password: password? })
 }
 
 /// Where an upstream is when the file does not say.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use oci::Platform;
 use toml::de::DeValue;
 use tracing::level_filters::LevelFilter;
 use url::{Host, Url};
@@ -202,6 +203,21 @@ pub(super) fn listen(value: &Value<'_>) -> Result<SocketAddr, String> {
         return Err(format!("{text:?} is a name; write the address, \"127.0.0.1:{port}\""));
     }
     Err(format!("{text:?} is not an address and a port; write one such as \"127.0.0.1:5000\" or \"[::1]:5000\""))
+}
+
+/// What something is called in commands, logs and metrics.
+pub(super) fn name(value: &Value<'_>) -> Result<String, String> {
+    let text = value.text()?;
+    let fine = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') && text.len() <= 60;
+    if fine && !text.starts_with('-') {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is not a name; write at most 60 lower-case letters, digits and dashes"))
+}
+
+pub(super) fn platform(value: &Value<'_>) -> Result<Platform, String> {
+    let text = value.text()?;
+    text.parse().map_err(|error| format!("{text:?} is not one: {error}"))
 }
 
 pub(super) fn path(value: &Value<'_>) -> Result<PathBuf, String> {

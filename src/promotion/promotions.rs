@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use jobs::{Jobs, NewJob, Submitted};
+use jobs::{JobState, Jobs, NewJob, Submitted};
 use oci::{Digest, RepositoryName, Tag};
 use serde_json::Value;
 use telemetry::{Clock, Metrics};
@@ -21,8 +21,10 @@ pub const KIND: &str = "promotion";
 
 /// How often the ledgers are looked through for what has become due.
 const SWEEP: Duration = Duration::from_secs(5);
-/// How often a job is asked for again while another one of its branch is about to end.
+/// What is waited before a job is asked for again while another one of its branch is about to end; longer each time.
 const AGAIN: Duration = Duration::from_millis(50);
+/// And how many times.
+const ATTEMPTS: u32 = 10;
 
 /// A change of a tag, as promotions are told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +105,18 @@ impl Promotions {
         self.0.places.get(&rule.branch)
     }
 
+    /// Does this stand in Git because we wrote it, or is it about to? Then it is not to be removed here.
+    pub async fn is_deployed(&self, repository: &RepositoryName, tag: &Tag, digest: &Digest) -> Result<bool, LedgerError> {
+        for rule in self.all().filter(|rule| rule.repository == *repository) {
+            let ledger = self.ledger(&rule.name).await?;
+            let is = |image: &Arrival| image.tag == *tag && image.digest == *digest;
+            if ledger.written.as_ref().is_some_and(|written| is(&written.image)) || ledger.open().any(|one| is(&one.image)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// What is known of a rule.
     pub async fn ledger(&self, rule: &str) -> Result<Ledger, LedgerError> {
         self.0.ledgers.of(rule).await
@@ -126,9 +140,10 @@ impl Promotions {
         Ok(branches)
     }
 
-    /// Submits the job that writes to a branch, and comes back when one will see what is in the ledgers now.
+    /// Submits the job that writes to a branch. One that is open and has not begun will see what is in the ledgers now; for one that
+    /// may have looked already this waits a little, until the next can be made.
     pub async fn submit(&self, jobs: &Jobs, branch: &str) {
-        loop {
+        for attempt in 0..ATTEMPTS {
             let job = NewJob {
                 kind: KIND.to_owned(),
                 key: branch.to_owned(),
@@ -139,18 +154,23 @@ impl Promotions {
             };
             match jobs.submit(job).await {
                 Ok(Submitted::New(_)) => return,
-                // It may have looked already: it is asked again until there is nothing left, or the next job is made.
                 Ok(Submitted::Open(_) | Submitted::Past) => {}
                 Err(error) => {
                     tracing::warn!(branch, error = %telemetry::chain(&error), "a promotion could not be submitted; it is later");
                     return;
                 }
             }
-            self.0.clock.sleep(AGAIN).await;
+            if let Ok(Some(open)) = jobs.open_at(KIND, branch).await
+                && open.state == JobState::Waiting
+            {
+                return;
+            }
+            self.0.clock.sleep(AGAIN * (attempt + 1)).await;
             if !self.is_due(branch).await {
                 return;
             }
         }
+        // The next look through the ledgers finds it.
     }
 
     /// Submits what has become due without an event, and what a crash has left, until `stop`. Several servers may do so.

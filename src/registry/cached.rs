@@ -3,13 +3,18 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use oci::{Algorithm, Digest, Error, Manifest, ManifestView, RepositoryName, Tag};
-use storage::{KeepError, ManifestPut, ManifestRecord, Owner, Spool};
+use storage::{KeepError, ManifestPut, ManifestRecord, Owner, Spool, TagRecord};
 
 use crate::blobs::mismatch;
 use crate::fault;
 use crate::registry::Registry;
 
 impl Registry {
+    /// Where a tag points, and how it came to; `None` if it is not there.
+    pub async fn tag_record(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<TagRecord>, Error> {
+        self.store.tag(name, tag).await.map_err(fault::store("reading a tag"))
+    }
+
     /// Where a cached tag points, and when that was last known to be right.
     pub async fn cached_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<(Digest, SystemTime)>, Error> {
         let record = self.store.tag(name, tag).await.map_err(fault::store("reading a tag"))?;

@@ -12,6 +12,7 @@ mod push;
 mod registry;
 mod uploads;
 
+pub use events::Actor;
 pub use manifests::{ManifestPush, PushedManifest};
 pub use registry::{Limits, Registry, Rules};
 pub use storage::{Origin, Spool, TagEvent, UploadId};

@@ -4,22 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mirror::{Bound, Mirror, Pins, Untag};
+use mirror::{Bound, Mirror, Untag};
 use oci::{Digest, Error, Pull, Push, RepositoryName, Tag};
 use registry::Registry;
 use telemetry::Clock;
 use transfer::{Source, Transfer};
 use upstream::Upstream;
-
-/// Nothing is deployed from here yet.
-pub(crate) struct NoPins;
-
-#[async_trait]
-impl Pins for NoPins {
-    async fn is_pinned(&self, _: &RepositoryName, _: &Tag, _: &Digest) -> Result<bool, Error> {
-        Ok(false)
-    }
-}
 
 /// A registry that is copied to: pushed to, read from, and, where it is ours, rid of tags.
 type Target = (Arc<dyn Push>, Arc<dyn Pull>, Option<Arc<dyn Untag>>);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest as _, Sha256};
 
 /// One branch of a repository elsewhere.
 #[derive(Clone, Debug)]
@@ -95,6 +96,33 @@ impl Remote {
     #[must_use]
     pub fn branch(&self) -> &str {
         &self.branch
+    }
+
+    /// A short name that no other branch has, for keys and folders.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let hash = hex::encode(&Sha256::digest(format!("{}\n{}", self.url, self.branch))[..6]);
+        let last = self.url.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default().trim_end_matches(".git");
+        let plain =
+            |text: &str| text.chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == '-').take(40).collect();
+        let (last, branch): (String, String) = (plain(last), plain(&self.branch));
+        format!("{last}.{branch}.{hash}")
+    }
+
+    /// Is this server let in the same way as to the other one?
+    #[must_use]
+    pub fn has_login_of(&self, other: &Self) -> bool {
+        let same = match (&self.login, &other.login) {
+            (Login::Nobody, Login::Nobody) => true,
+            (Login::Basic { username, password }, Login::Basic { username: name, password: word }) => {
+                username == name && password.expose_secret() == word.expose_secret()
+            }
+            (Login::Key { key, known_hosts }, Login::Key { key: other, known_hosts: hosts }) => {
+                key == other && known_hosts == hosts
+            }
+            _ => false,
+        };
+        same && self.ca == other.ca
     }
 
     pub(super) fn reference(&self) -> String {
