@@ -11,13 +11,14 @@ use telemetry::log::Format;
 use super::{Config, ConfigErrors, Flag, KEYS, Location};
 
 mod budget;
+mod promotions;
 
 const DOCUMENTATION: &str = include_str!("../../docs/config.md");
 
 /// Files that are there, so that no test depends on the machine's.
 fn files(path: &Path) -> io::Result<Vec<u8>> {
     match path.to_str() {
-        Some("/run/secrets/hub" | "/run/secrets/s3") => Ok(b"hunter2\n".to_vec()),
+        Some("/run/secrets/hub" | "/run/secrets/s3" | "/run/secrets/git") => Ok(b"hunter2\n".to_vec()),
         Some("/run/secrets/windows") => Ok(b" two words \r\n".to_vec()),
         Some("/run/secrets/empty") => Ok(b"\n".to_vec()),
         Some("/run/secrets/binary") => Ok(b"\xff\n".to_vec()),
@@ -117,7 +118,10 @@ realms = [
     assert_errors(
         &errors(text),
         &[
-            ("r.toml:1: colour: ", "remove it, or use one of `admin`, `log`, `mirror`, `server`, `storage`, `upstream`"),
+            (
+                "r.toml:1: colour: ",
+                "remove it, or use one of `admin`, `git`, `log`, `mirror`, `promotion`, `server`, `storage`, `upstream`",
+            ),
             ("r.toml:3: server.lisen: ", "did you mean `listen`?"),
             ("r.toml:4: server.listen: ", "\"127.0.0.1:5000\""),
             ("r.toml:5: server.idle_timeout: ", "\"30s\""),

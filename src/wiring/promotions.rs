@@ -120,7 +120,7 @@ impl Content for Held {
     }
 
     async fn look(&self, repository: &RepositoryName, digest: &Digest, platforms: &[Platform]) -> Result<Found, Error> {
-        let mut look = Look { registry: &self.0, repository, platforms, found: Found::default(), seen: Vec::new() };
+        let mut look = Look { registry: &self.0, repository, platforms, found: Found::default(), seen: Vec::new(), own: None };
         look.top(digest).await?;
         Ok(look.found)
     }
@@ -134,6 +134,8 @@ struct Look<'l> {
     found: Found,
     /// What images run on that are here, whole.
     seen: Vec<Platform>,
+    /// What the image whose configuration was read runs on.
+    own: Option<Platform>,
 }
 
 impl Look<'_> {
@@ -156,7 +158,10 @@ impl Look<'_> {
             return Ok(());
         }
         match view.kind {
-            oci::Kind::Image => self.image(&view, true).await?,
+            oci::Kind::Image => {
+                self.image(&view, true).await?;
+                self.check_alone();
+            }
             oci::Kind::Index => {
                 if let Some(artifact) = &view.artifact_type {
                     self.found.no_image = Some(format!("is an artifact ({artifact}) and no image"));
@@ -236,9 +241,18 @@ impl Look<'_> {
         Ok(())
     }
 
+    /// An image that stands alone says itself what it runs on.
+    fn check_alone(&mut self) {
+        let (Some(own), false) = (self.own.clone(), self.platforms.is_empty()) else { return };
+        if let Some(wanted) = self.platforms.iter().find(|wanted| !wanted.takes(&own)) {
+            self.found.no_image = Some(format!("is for {own} and not for {wanted}"));
+        }
+    }
+
     async fn read_configuration(&mut self, digest: &Digest) -> Result<(), Error> {
         let Some(bytes) = small(self.registry.blob(self.repository, digest).await?).await? else { return Ok(()) };
         let Ok(configuration) = serde_json::from_slice::<serde_json::Value>(&bytes) else { return Ok(()) };
+        self.own = serde_json::from_value(configuration.clone()).ok();
         self.found.created = configuration["created"].as_str().and_then(millis);
         let labels = configuration["config"]["Labels"].as_object().into_iter().flatten();
         let labels = labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));

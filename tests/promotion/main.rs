@@ -1,11 +1,13 @@
 //! Promotions against the real programs: kustomize must build what we write, and mean by it what we mean.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod flow;
 mod forge;
 mod git;
 mod kustomize;
 #[path = "../support/ports.rs"]
 mod ports;
+mod server;
 #[path = "../../src/promotion/tests/promotion/styles.rs"]
 mod styles;
 #[path = "../support/tool.rs"]
