@@ -1,6 +1,9 @@
 //! Promotions against the real programs: kustomize must build what we write, and mean by it what we mean.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod crash;
+mod crowd;
+mod failures;
 mod flow;
 mod forge;
 mod git;
