@@ -116,7 +116,8 @@ impl Store {
             let age = millis(now).saturating_sub(event.at);
             // One from a clock far ahead is as old as it can be.
             let is_old = u128::from(age) > ABANDONED.as_millis() || event.at > millis(now + ABANDONED);
-            if !is_old && !(has_just_begun && self.backend.exact) {
+            let is_left = is_old || (has_just_begun && self.backend.exact);
+            if !is_left {
                 continue;
             }
             let record = self.tag(&event.repository, &event.tag).await?;

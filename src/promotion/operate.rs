@@ -70,13 +70,13 @@ impl Promotions {
         let rule = self.known(name)?;
         let now = self.now();
         let (ledger, done) = self.0.ledgers.update(&rule.name, |ledger| release(ledger, digest, now)).await?;
-        match done {
-            true => Ok(ledger),
-            false => Err(OperateError::Conflict(match digest {
-                Some(digest) => format!("{digest} is not refused"),
-                None => "is not held".to_owned(),
-            })),
+        if done {
+            return Ok(ledger);
         }
+        Err(OperateError::Conflict(match digest {
+            Some(digest) => format!("{digest} is not refused"),
+            None => "is not held".to_owned(),
+        }))
     }
 
     /// Lets the image of this digest pass where the rule asks for approval. Another image under the same tag needs its own.

@@ -41,11 +41,11 @@ impl Promotions {
         // What a crash has left half done is finished before anything else is begun.
         if let Some(begun) = ledger.promotions.iter().find(|promotion| promotion.phase == Phase::Committing) {
             let found = self.0.content.look(&rule.repository, &begun.image.digest, &rule.gate.platforms).await?;
-            return Ok(Some(Next { rule, promotion: begun.clone(), found, ledger: ledger.clone() }));
+            return Ok(Some(Next { rule, promotion: begun.clone(), ledger: ledger.clone(), found }));
         }
         let (chosen, noted) = self.choose(rule, &ledger, only_asked).await?;
         if only_asked {
-            return Ok(chosen.map(|(promotion, found)| Next { rule, promotion, found, ledger }));
+            return Ok(chosen.map(|(promotion, found)| Next { rule, promotion, ledger, found }));
         }
         let now = self.now();
         let number = chosen.as_ref().map(|(promotion, _)| promotion.number);

@@ -16,6 +16,7 @@ mod folder;
 #[path = "../../../tests/support/gcs.rs"]
 mod gcs;
 mod google;
+mod journal;
 mod lost;
 mod records;
 mod shared;

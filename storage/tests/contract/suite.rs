@@ -9,7 +9,7 @@ use oci::{Algorithm, Content, Digest, Hasher, RepositoryName, Tag};
 use roadstead_storage::{FinishError, KeepError, ManifestPut, ManifestRecord, Owner, Store};
 use telemetry::{Clock, SystemClock};
 
-use crate::records;
+use crate::{journal, records};
 
 /// Every promise, with its name. Each is put to a store of its own.
 pub(crate) const SUITE: &[(&str, Promise)] = &[
@@ -33,6 +33,10 @@ pub(crate) const SUITE: &[(&str, Promise)] = &[
     ("a_wrong_digest_ends_the_session", |store| Box::pin(a_wrong_digest_ends_the_session(store))),
     ("forgotten_sessions_expire_and_others_stay", |store| Box::pin(forgotten_sessions_expire_and_others_stay(store))),
     ("a_manifest_is_pushed_with_all_its_tags", |store| Box::pin(a_manifest_is_pushed_with_all_its_tags(store))),
+    ("every_change_of_a_tag_is_an_event_until_somebody_acted_on_it", |store| {
+        Box::pin(journal::every_change_of_a_tag_is_an_event_until_somebody_acted_on_it(store))
+    }),
+    ("what_changes_no_tag_is_no_event", |store| Box::pin(journal::what_changes_no_tag_is_no_event(store))),
     ("listings_come_in_parts", |store| Box::pin(listings_come_in_parts(store))),
     ("a_record_is_swapped_only_against_what_it_is", |store| {
         Box::pin(records::a_record_is_swapped_only_against_what_it_is(store))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oci::{Algorithm, Digest, Hasher, RepositoryName, Tag};
-use roadstead_storage::{Disk, Error, Location, ManifestPut, ManifestRecord, Owner, Store, Surroundings};
+use roadstead_storage::{Disk, Error, Location, ManifestPut, ManifestRecord, Owner, Store, Surroundings, TagEvent};
 use telemetry::{Clock, Metrics, SystemClock};
 
 mod disk;
@@ -72,7 +72,7 @@ fn owner<'a>(repository: &'a RepositoryName, cached_from: Option<&'a str>) -> Ow
 async fn open(folder: &Path, disk: Arc<dyn Disk>) -> Store {
     // So that the log begins again every few requests.
     let around = Surroundings { disk, log_size: 1500, ..Surroundings::new(Arc::new(SystemClock::default()), Metrics::new()) };
-    Store::open_in(&Location::Folder(folder.to_owned()), around).await.unwrap()
+    Store::open_in(&Location::Folder(folder.to_owned()), around).await.unwrap().with_journal()
 }
 
 impl Request {
@@ -171,10 +171,14 @@ async fn look(store: &Store, context: &str) -> Held {
             held.manifests.insert(digest.to_string());
         }
     }
+    // Nobody acts on them here, so that all stay.
+    let events = store.abandoned_events(SystemClock::default().now(), true).await.unwrap();
     for tag in store.tags(&name(HOSTED)).await.unwrap() {
         let record = store.tag(&name(HOSTED), &tag).await.unwrap().unwrap();
         let target = record.digest.to_string();
         assert!(held.manifests.contains(&target), "{context}: the tag {tag} leads nowhere");
+        let is_told = |event: &TagEvent| event.tag == tag && event.digest.as_ref() == Some(&record.digest);
+        assert!(events.iter().any(is_told), "{context}: nobody would be told that {tag} is {target}");
         held.tags.insert(tag.to_string(), target);
     }
     held.repositories =
