@@ -8,6 +8,7 @@ mod flow;
 mod forge;
 mod git;
 mod kustomize;
+mod pipelines;
 #[path = "../support/ports.rs"]
 mod ports;
 mod server;
