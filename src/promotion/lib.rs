@@ -7,9 +7,14 @@
 mod edit;
 mod git;
 mod land;
+mod rollout;
 mod yaml;
 
 pub use edit::{Application, Container, Edit, Edited, Helm, Image, Kustomization, Values, Write};
 pub use git::{Cache, Commit, File, GitError, Login, Program, Pushed, Remote, RemoteError, Signature, Tip};
 pub use land::{Branch, Changed, Intent, LandError, Outcome};
+pub use rollout::{
+    ArgoCd, ArgoCdApi, ArgoCdWebhook, FluxReceiver, HealthStatus, Moved, Note, Notify, NotifySettings, Observed, Operation,
+    Phase, RepoUrl, ReportError, Resource, RolloutError, SettingsError, SyncStatus, Told, Verdict, Wanted, Webhook, judge, tell,
+};
 pub use yaml::Refusal;
