@@ -106,10 +106,11 @@ pub fn judge(seen: &Observed, wanted: &Wanted, is_ours: impl Fn(&str) -> bool) -
     let is_ours = |revisions: &[String]| revisions.iter().any(|revision| is_ours(revision));
     let (is_compared, none) = (is_ours(&seen.revisions), Operation::default());
     let operation = seen.operation.as_ref().unwrap_or(&none);
-    // Where its revision is not said, an operation that ended after our commit landed, and was compared with it, is taken for its.
+    let is_applied = is_ours(&operation.revisions);
+    // One that failed early may not say of which revision it was: after our commit, and beside it, it is taken for its.
     let is_after = operation.finished_at.is_some_and(|finished| finished >= wanted.since);
-    let is_applied = is_ours(&operation.revisions) || (operation.revisions.is_empty() && is_compared && is_after);
-    if is_applied && matches!(operation.phase, Phase::Failed | Phase::Error) {
+    let is_mine = is_applied || (operation.revisions.is_empty() && is_compared && is_after);
+    if is_mine && !seen.is_requested && matches!(operation.phase, Phase::Failed | Phase::Error) {
         let why = or(&operation.message, "Argo CD does not say why");
         return Verdict::Failed { message: format!("the sync of {} failed: {why}", short(operation, wanted)) };
     }

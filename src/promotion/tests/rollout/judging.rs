@@ -115,6 +115,11 @@ fn a_sync_that_failed_at_our_commit_has_failed() {
 }
 
 #[test]
+fn a_sync_that_failed_and_is_asked_for_again_is_waited_for() {
+    waits(&Observed { is_requested: true, operation: Some(operation(Phase::Failed, NEW, 10)), ..good() }, "about to sync");
+}
+
+#[test]
 fn a_sync_of_which_the_revision_is_not_said_counts_only_if_it_ended_after_our_commit() {
     let of = |finished_at| {
         let operation = Operation { phase: Phase::Error, finished_at, ..Operation::default() };

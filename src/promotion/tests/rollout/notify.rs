@@ -128,15 +128,15 @@ async fn each_is_told_and_each_has_an_outcome_whatever_the_others_do() {
 async fn who_is_silent_holds_up_nobody_else_and_is_given_up() {
     let (silent, stage) = (Stage::new().await, Stage::new().await);
     silent.argo.fault(Fault::Silent);
-    let clock = stage.clock();
-    let make = |stage: &Stage| roadstead_promotion::Notify::new(NotifySettings::ArgoCdWebhook(stage.webhook()), &clock).unwrap();
+    let make = |stage: &Stage| stage.notify(NotifySettings::ArgoCdWebhook(stage.webhook())).unwrap();
+    // Each has a clock of its own, and only that of the silent one moves.
     let notifies = [make(&silent), make(&stage)];
     let telling = tokio::spawn(async move { tell(&notifies, &moved()).await });
     while stage.argo.state().cluster.refreshes == 0 || silent.argo.state().log.is_empty() {
         tokio::task::yield_now().await;
     }
     assert!(!telling.is_finished(), "the silent one has its time");
-    stage.clock.advance(Duration::from_secs(30));
+    silent.clock.advance(Duration::from_secs(30));
     let told = telling.await.unwrap();
     let error = told[0].result.as_ref().unwrap_err();
     assert!(matches!(error, RolloutError::Overdue { .. }) && error.may_pass(), "{error}");
@@ -198,6 +198,24 @@ async fn no_secret_is_in_any_error_or_debug() {
         }
     }
     assert_eq!(stage.argo.state().log.len(), 3);
+}
+
+#[tokio::test]
+async fn a_certificate_of_our_own_authority_is_believed_only_with_its_file() {
+    let fake = testing::FakeUpstream::start_tls();
+    let (stage, folder) = (Stage::new().await, tempfile::tempdir().unwrap());
+    let path = folder.path().join("ca.pem");
+    std::fs::write(&path, fake.ca_pem().unwrap()).unwrap();
+    let url = url::Url::parse(&format!("{}/hook", fake.url())).unwrap();
+    let tell = async |ca| {
+        let settings = FluxReceiver { url: url.clone(), secret: SecretString::from(SECRET), ca };
+        stage.notify(NotifySettings::Flux(settings)).unwrap().tell(&moved()).await.unwrap_err()
+    };
+    let error = tell(None).await;
+    assert!(matches!(error, RolloutError::Unanswered { .. }) && fake.requests().is_empty(), "{error}");
+    let error = tell(Some(path)).await;
+    assert!(matches!(error, RolloutError::Refused { .. }), "this one is a registry, and has no hook: {error}");
+    assert_eq!(fake.count("POST", "/hook"), 1);
 }
 
 #[tokio::test]
