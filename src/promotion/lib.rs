@@ -16,6 +16,7 @@ mod message;
 mod operate;
 mod place;
 mod promotions;
+pub mod rollout;
 mod rule;
 mod turn;
 mod window;
