@@ -1,22 +1,19 @@
 //! What happens later: jobs, and the schedules that submit them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use jobs::{Jobs, Kind, Options, State};
 use mirror::{Memories, Mirrors};
-use promotion::{Event, Ledgers, Promotions};
+use promotion::{Event, Ledgers, Promotions, Rollouts};
 use registry::{Actor, Registry, TagEvent};
 use storage::Store;
 use telemetry::{Clock, Metrics};
 use tempfile::TempDir;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use upstream::Upstream;
 
@@ -39,6 +36,9 @@ const GIT_BACKOFF: Duration = Duration::from_secs(2);
 /// And the longest.
 const LONGEST_GIT_BACKOFF: Duration = Duration::from_mins(1);
 
+/// Runs that may fail of what follows a commit.
+const ROLLOUT_ATTEMPTS: u32 = 10;
+
 /// Durable work of this server.
 #[derive(Clone)]
 pub(crate) struct Durable {
@@ -46,15 +46,9 @@ pub(crate) struct Durable {
     pub(crate) mirrors: Mirrors,
     pub(crate) promotions: Promotions,
     registry: Registry,
-    /// Branches that have something to write, for the task that submits their jobs.
-    due: Arc<Mutex<Due>>,
-    has_due: Arc<Notify>,
     /// What is known of branches, if it goes with the process.
     _folder: Option<Arc<TempDir>>,
 }
-
-/// Names of branches.
-type Due = BTreeSet<String>;
 
 impl Durable {
     /// The work that the configuration asks for. Nothing is begun yet.
@@ -87,31 +81,10 @@ impl Durable {
         let kind =
             Kind { attempts: promotion::ATTEMPTS, backoff: GIT_BACKOFF, longest_backoff: LONGEST_GIT_BACKOFF, ..Kind::default() };
         jobs.register(promotion::KIND, kind, Arc::new(promotions.clone()));
-        let (due, has_due) = (Arc::default(), Arc::default());
-        Ok(Self { jobs, mirrors, promotions, registry: registry.clone(), due, has_due, _folder: temporary })
-    }
-
-    /// Submits the jobs of branches as they become due. Never returns.
-    async fn submit(&self) {
-        let mut tasks = FuturesUnordered::new();
-        let mut asked: Due = Due::new();
-        loop {
-            let due = std::mem::take(&mut *self.due.lock().unwrap_or_else(PoisonError::into_inner));
-            for branch in due {
-                if asked.insert(branch.clone()) {
-                    tasks.push(async move {
-                        self.promotions.submit(&self.jobs, &branch).await;
-                        branch
-                    });
-                }
-            }
-            tokio::select! {
-                Some(branch) = tasks.next() => {
-                    asked.remove(&branch);
-                }
-                () = self.has_due.notified() => {}
-            }
-        }
+        let kind =
+            Kind { attempts: ROLLOUT_ATTEMPTS, backoff: GIT_BACKOFF, longest_backoff: LONGEST_GIT_BACKOFF, ..Kind::default() };
+        jobs.register(promotion::ROLLOUT_KIND, kind, Arc::new(Rollouts(promotions.clone())));
+        Ok(Self { jobs, mirrors, promotions, registry: registry.clone(), _folder: temporary })
     }
 
     /// Works until `stop`, and then until what runs has ended or given way.
@@ -119,7 +92,6 @@ impl Durable {
         let events = async {
             tokio::select! {
                 () = self.registry.act_on_events(&self) => {}
-                () = self.submit() => {}
                 () = stop.cancelled() => {}
             }
         };
@@ -146,11 +118,7 @@ impl Actor for Durable {
             from: event.from.clone(),
         };
         match self.promotions.offer(&told).await {
-            Ok(branches) => {
-                self.due.lock().unwrap_or_else(PoisonError::into_inner).extend(branches);
-                self.has_due.notify_one();
-                true
-            }
+            Ok(()) => true,
             Err(error) => {
                 tracing::error!(event = event.id, error = %telemetry::chain(&error), "a change of a tag could not be acted on; trying again");
                 false

@@ -132,7 +132,7 @@ impl Admin {
         };
         tracing::info!(promotion = name, ?verb, "an operator acted on a promotion");
         if !matches!(verb, Verb::Hold) {
-            promotions.submit(&self.parts().jobs, &rule.branch).await;
+            promotions.wake(rule);
         }
         match number {
             Some(number) => json(StatusCode::ACCEPTED, &json!({ "promotion": name, "number": number })),

@@ -160,6 +160,18 @@ impl Edit {
         self.write().has_written(image, values)
     }
 
+    /// The name that is written, or that is in the manifests; `None` where the file alone knows it.
+    #[must_use]
+    pub fn image_name(&self) -> Option<&str> {
+        match self {
+            Self::Kustomization(place) => Some(place.new_name.as_deref().unwrap_or(&place.image)),
+            Self::Helm(Helm::Parts { name, .. }) => name.as_ref().map(|(_, name)| name.as_str()),
+            Self::Helm(Helm::Whole { name, .. }) => name.as_deref(),
+            Self::Container(place) => place.new_name.as_deref(),
+            Self::Application(place) => Some(place.new_name.as_deref().unwrap_or(&place.image)),
+        }
+    }
+
     /// What of an image is written.
     #[must_use]
     pub fn write(&self) -> Write {

@@ -52,7 +52,11 @@ pub enum Outcome {
     Committed {
         /// Which.
         commit: Commit,
-        /// The file that was changed.
+        /// The one on which it stands.
+        parent: Commit,
+        /// All files that it changes.
+        paths: Vec<String>,
+        /// The file that was changed for this intent.
         path: String,
         /// What stood there.
         before: Values,
@@ -156,7 +160,7 @@ impl Branch {
     pub async fn preview(&self, intent: &Intent) -> Result<Preview, GitError> {
         let tip = self.cache.fetch().await?;
         let (edited, mut files) = edit(&self.cache, &tip, std::slice::from_ref(intent)).await?;
-        let outcome = outcomes(edited, tip.commit()).pop();
+        let outcome = outcomes(edited, tip.commit(), &tip, &files).pop();
         let outcome = outcome.ok_or_else(|| GitError::Run(std::io::Error::other("an intent has an outcome")))?;
         let mut changed = None;
         if let Some(File { path, bytes, .. }) = files.pop() {
@@ -180,12 +184,12 @@ impl Branch {
             let tip = self.cache.fetch().await?;
             let (edited, files) = edit(&self.cache, &tip, intents).await?;
             if files.is_empty() {
-                return Ok(outcomes(edited, tip.commit()));
+                return Ok(outcomes(edited, tip.commit(), &tip, &[]));
             }
             let text = message(&changed(intents, &edited));
             let commit = self.cache.commit(&tip, &files, &text, &by()).await?;
             match self.cache.push(&commit, &tip).await? {
-                Pushed::Landed => return Ok(outcomes(edited, &commit)),
+                Pushed::Landed => return Ok(outcomes(edited, &commit, &tip, &files)),
                 Pushed::Refused(reason) => return Err(LandError::Refused(reason)),
                 Pushed::Moved => attempts += 1,
             }
@@ -308,9 +312,13 @@ fn changed<'i>(intents: &'i [Intent], edited: &'i [Edited]) -> Vec<Changed<'i>> 
     changed.collect()
 }
 
-fn outcomes(edited: Vec<Edited>, commit: &Commit) -> Vec<Outcome> {
+fn outcomes(edited: Vec<Edited>, commit: &Commit, tip: &Tip, files: &[File]) -> Vec<Outcome> {
+    let paths: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
     let outcome = |edited| match edited {
-        Edited::Changed { path, before, after } => Outcome::Committed { commit: commit.clone(), path, before, after },
+        Edited::Changed { path, before, after } => {
+            let (commit, parent, paths) = (commit.clone(), tip.commit().clone(), paths.clone());
+            Outcome::Committed { commit, parent, paths, path, before, after }
+        }
         Edited::Present { values, .. } => Outcome::Present { commit: commit.clone(), values },
         Edited::Refused { path, refusal } => Outcome::Refused { path, refusal },
         Edited::Foreign { path, values } => Outcome::Foreign { path, values, commit: commit.clone() },

@@ -127,6 +127,12 @@ pub struct Promotion {
     /// The commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// The commit on which that stands, and all files that it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<(String, Vec<String>)>,
+    /// Those who deploy have been told, as far as they would hear it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_told: bool,
     /// When it was offered.
     pub offered: u64,
     /// When it was committed.

@@ -8,6 +8,7 @@
 mod choose;
 mod content;
 mod edit;
+mod follow;
 mod gate;
 mod git;
 mod land;
@@ -19,12 +20,14 @@ mod promotions;
 pub mod rollout;
 mod rule;
 mod turn;
+mod watch;
 mod window;
 mod work;
 mod yaml;
 
 pub use content::{Content, Found, Verdicts};
 pub use edit::{Application, Container, Edit, Edited, Helm, Image, Kustomization, Values, Write};
+pub use follow::{Deployer, ROLLOUT_KIND, Rollouts};
 pub use git::{Cache, Commit, File, GitError, Login, Program, Pushed, Remote, RemoteError, Signature, Tip};
 pub use land::{Branch, Changed, Intent, LandError, Outcome, Over, Preview};
 pub use ledger::{Arrival, Ledger, LedgerError, Ledgers, Note, Phase, Promotion, Written};

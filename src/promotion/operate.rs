@@ -210,7 +210,7 @@ fn release(ledger: &mut Ledger, digest: Option<&Digest>, now: u64) -> bool {
 }
 
 /// Offers an earlier image again. The rule is held by this, and what is offered passes all the same.
-fn rollback(ledger: &mut Ledger, to: Option<&Digest>, by: &str, event: &str, now: u64) -> Result<u64, String> {
+pub(crate) fn rollback(ledger: &mut Ledger, to: Option<&Digest>, by: &str, event: &str, now: u64) -> Result<u64, String> {
     let Some(Written { number, image: current, .. }) = ledger.written.clone() else {
         return Err("nothing of this promotion stands in Git".to_owned());
     };

@@ -1,30 +1,22 @@
 //! The promotions of a server: what arrives is offered to the rules, and written by jobs, one for each branch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
-use jobs::{JobState, Jobs, NewJob, Submitted};
 use oci::{Digest, RepositoryName, Tag};
-use serde_json::Value;
 use telemetry::{Clock, Metrics};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 use crate::content::{Content, Verdicts};
+use crate::follow::Deployer;
 use crate::ledger::{Arrival, Ledger, LedgerError, Ledgers, Phase, Promotion};
 use crate::place::Place;
 use crate::rule::Rule;
 
 /// The kind of the jobs that write.
 pub const KIND: &str = "promotion";
-
-/// How often the ledgers are looked through for what has become due.
-const SWEEP: Duration = Duration::from_secs(5);
-/// What is waited before a job is asked for again while another one of its branch is about to end; longer each time.
-const AGAIN: Duration = Duration::from_millis(50);
-/// And how many times.
-const ATTEMPTS: u32 = 10;
 
 /// A change of a tag, as promotions are told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +45,8 @@ pub struct Parts {
     pub rules: Vec<Rule>,
     /// The branches, by the names that the rules know them by. A name is the key of a job.
     pub places: BTreeMap<String, Place>,
+    /// Who deploys what a rule has written, by the rule's name.
+    pub deployers: BTreeMap<String, Deployer>,
     /// What is known of each rule.
     pub ledgers: Ledgers,
     /// What is held here.
@@ -72,20 +66,34 @@ pub struct Promotions(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) rules: BTreeMap<String, Rule>,
     pub(crate) places: BTreeMap<String, Place>,
+    pub(crate) deployers: BTreeMap<String, Deployer>,
     pub(crate) ledgers: Ledgers,
     pub(crate) content: Arc<dyn Content>,
     pub(crate) verdicts: Arc<dyn Verdicts>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
+    /// What is to be done next.
+    pub(crate) pokes: Mutex<BTreeSet<Poke>>,
+    pub(crate) poked: Notify,
+}
+
+/// Something that a job is to be submitted for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Poke {
+    /// There may be something to write to this branch.
+    Branch(String),
+    /// This rule has written something.
+    Rollout(String),
 }
 
 impl Promotions {
     /// The promotions of these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { rules, places, ledgers, content, verdicts, clock, metrics } = parts;
+        let Parts { rules, places, deployers, ledgers, content, verdicts, clock, metrics } = parts;
         let rules = rules.into_iter().map(|rule| (rule.name.clone(), rule)).collect();
-        Self(Arc::new(Inner { rules, places, ledgers, content, verdicts, clock, metrics }))
+        let (pokes, poked) = (Mutex::default(), Notify::new());
+        Self(Arc::new(Inner { rules, places, deployers, ledgers, content, verdicts, clock, metrics, pokes, poked }))
     }
 
     /// All rules, in the order of their names.
@@ -122,83 +130,32 @@ impl Promotions {
         self.0.ledgers.of(rule).await
     }
 
-    /// Offers a change of a tag to every rule. What follows from it is durable when this returns; the branches are given that have
-    /// something to write now.
-    pub async fn offer(&self, event: &Event) -> Result<Vec<String>, LedgerError> {
+    /// Offers a change of a tag to every rule. What follows from it is durable when this returns; that
+    /// it is done is seen to by [`Promotions::watch`].
+    pub async fn offer(&self, event: &Event) -> Result<(), LedgerError> {
         let now = self.now();
-        let mut branches = Vec::new();
         for rule in self.all().filter(|rule| rule.repository == event.repository && rule.wants(&event.tag)) {
             let noted = self.0.ledgers.update(&rule.name, |ledger| note(rule, ledger, event, now)).await?;
             if let Some(number) = noted.1 {
                 let (promotion, event) = (format!("{}/{number}", rule.name), &event.id);
                 tracing::info!(promotion, event, repository = %rule.repository, "a promotion was offered");
             }
-            if noted.0.is_due(now) && !branches.contains(&rule.branch) {
-                branches.push(rule.branch.clone());
+            if noted.0.is_due(now) {
+                self.wake(rule);
             }
         }
-        Ok(branches)
+        Ok(())
     }
 
-    /// Submits the job that writes to a branch. One that is open and has not begun will see what is in the ledgers now; for one that
-    /// may have looked already this waits a little, until the next can be made.
-    pub async fn submit(&self, jobs: &Jobs, branch: &str) {
-        for attempt in 0..ATTEMPTS {
-            let job = NewJob {
-                kind: KIND.to_owned(),
-                key: branch.to_owned(),
-                input: Value::Null,
-                due: self.0.clock.now(),
-                stamp: None,
-                by: None,
-            };
-            match jobs.submit(job).await {
-                Ok(Submitted::New(_)) => return,
-                Ok(Submitted::Open(_) | Submitted::Past) => {}
-                Err(error) => {
-                    tracing::warn!(branch, error = %telemetry::chain(&error), "a promotion could not be submitted; it is later");
-                    return;
-                }
-            }
-            if let Ok(Some(open)) = jobs.open_at(KIND, branch).await
-                && open.state == JobState::Waiting
-            {
-                return;
-            }
-            self.0.clock.sleep(AGAIN * (attempt + 1)).await;
-            if !self.is_due(branch).await {
-                return;
-            }
-        }
-        // The next look through the ledgers finds it.
+    /// There is something to do.
+    pub(crate) fn poke(&self, poke: Poke) {
+        self.0.pokes.lock().unwrap_or_else(PoisonError::into_inner).insert(poke);
+        self.0.poked.notify_one();
     }
 
-    /// Submits what has become due without an event, and what a crash has left, until `stop`. Several servers may do so.
-    pub async fn watch(&self, jobs: &Jobs, stop: CancellationToken) {
-        loop {
-            for branch in self.0.places.keys() {
-                if self.is_due(branch).await && matches!(jobs.open_at(KIND, branch).await, Ok(None)) {
-                    self.submit(jobs, branch).await;
-                }
-            }
-            tokio::select! {
-                () = self.0.clock.sleep(SWEEP) => {}
-                () = stop.cancelled() => return,
-            }
-        }
-    }
-
-    /// Has a rule of this branch something to write?
-    async fn is_due(&self, branch: &str) -> bool {
-        let now = self.now();
-        for rule in self.all().filter(|rule| rule.branch == branch) {
-            match self.ledger(&rule.name).await {
-                Ok(ledger) if ledger.is_due(now) => return true,
-                Ok(_) => {}
-                Err(error) => tracing::warn!(promotion = rule.name, error = %telemetry::chain(&error), "trying again"),
-            }
-        }
-        false
+    /// Looks at the rule again, now.
+    pub fn wake(&self, rule: &Rule) {
+        self.poke(Poke::Branch(rule.branch.clone()));
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -243,6 +200,8 @@ pub(crate) fn offered(event: String, image: Arrival, by: Option<String>, from: O
         path: None,
         before: None,
         commit: None,
+        moved: None,
+        is_told: false,
         offered: now,
         committed: None,
         healthy: None,

@@ -73,7 +73,7 @@ impl Promotions {
         let watch = Watch {
             content: self.0.content.as_ref(),
             verdicts: self.0.verdicts.as_ref(),
-            before: before.as_ref().map(|ledger| (ledger, false)),
+            before: before.as_ref().zip(rule.gate.after.as_ref()).map(|(ledger, (stage, _))| (ledger, self.is_watched(stage))),
             now: self.0.clock.now(),
         };
         let mut waiting: Vec<Promotion> = ledger.open().filter(|promotion| is_asked(promotion)).cloned().collect();

@@ -10,7 +10,7 @@ use crate::land::{Changed, Intent, LandError, Outcome, Over};
 use crate::ledger::{Ledger, LedgerError, Note, Phase, Written};
 use crate::message::Told;
 use crate::place::Place;
-use crate::promotions::Promotions;
+use crate::promotions::{Poke, Promotions};
 use crate::turn::{Next, SELF, TurnError};
 
 /// Runs of which git may fail before the promotions have failed.
@@ -96,6 +96,7 @@ impl Promotions {
         let number = next.promotion.number;
         let told = |ledger: &mut Ledger| settle(ledger, number, &outcome, now);
         let (ledger, ()) = self.0.ledgers.update(&next.rule.name, told).await?;
+        self.poke(Poke::Rollout(next.rule.name.clone()));
         Ok(self.tell(job, next, &ledger))
     }
 
@@ -199,8 +200,9 @@ fn told(next: &Next<'_>, change: &Changed<'_>) -> Told {
 fn settle(ledger: &mut Ledger, number: u64, outcome: &Outcome, now: u64) {
     let Some(promotion) = ledger.promotion_mut(number) else { return };
     match outcome {
-        Outcome::Committed { commit, path, before, after } => {
+        Outcome::Committed { commit, parent, paths, path, before, after } => {
             promotion.before = Some(before.clone());
+            promotion.moved = Some((parent.as_str().to_owned(), paths.clone()));
             written(ledger, number, path.clone(), after, commit.as_str(), None, now);
             ledger.landed.push(now);
         }

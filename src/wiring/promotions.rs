@@ -44,6 +44,7 @@ pub(crate) fn promotions(
     Promotions::new(promotion::Parts {
         rules: config.promotions.iter().map(|promotion| promotion.rule.clone()).collect(),
         places,
+        deployers: BTreeMap::new(),
         ledgers,
         content: Arc::new(Held(registry.clone())),
         verdicts: Arc::new(NoVerdicts),

@@ -16,7 +16,7 @@ async fn a_promotion_is_one_commit_of_one_line() {
     let bare = Bare::new();
     let promoter = Promoter::plain(&bare.url()).await;
     let outcomes = promoter.promote(&[intent(ANALYTICS, "main-abc1234")]).await.unwrap();
-    let [Outcome::Committed { commit, path, before, after }] = &outcomes[..] else { panic!("{outcomes:?}") };
+    let [Outcome::Committed { commit, path, before, after, .. }] = &outcomes[..] else { panic!("{outcomes:?}") };
     assert_eq!((path.as_str(), before.tag.as_deref(), after.tag.as_deref()), (FILE, Some("latest"), Some("main-abc1234")));
     assert_eq!(bare.git(&["rev-parse", "main"]).trim(), commit.as_str());
     assert_eq!(bare.file(FILE), OVERLAY.replace("newTag: latest  #", "newTag: main-abc1234  #"));

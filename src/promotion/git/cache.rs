@@ -275,9 +275,25 @@ impl Cache {
             looks += 1;
         }
         let tip = self.bring(RECENT).await?;
-        let call = ["merge-base", "--is-ancestor", commit.as_str(), tip.0.as_str()];
-        let answer = self.answer("merge-base", &call, b"", &[]).await?;
-        Ok(if answer.status.success() { Pushed::Landed } else { Pushed::Moved })
+        Ok(if self.is_ancestor(commit.as_str(), tip.0.as_str()).await? { Pushed::Landed } else { Pushed::Moved })
+    }
+
+    /// Is a revision our commit, or one after it? One that is not among the last of the branch is not.
+    pub async fn has_followed(&self, commit: &str, revision: &str) -> Result<bool, GitError> {
+        let is_name = |text: &str| Commit::parse("a revision", text).is_ok();
+        if !is_name(commit) || !is_name(revision) {
+            return Ok(false);
+        }
+        if commit == revision {
+            return Ok(true);
+        }
+        self.bring(RECENT).await?;
+        self.is_ancestor(commit, revision).await
+    }
+
+    async fn is_ancestor(&self, commit: &str, of: &str) -> Result<bool, GitError> {
+        let answer = self.answer("merge-base", &["merge-base", "--is-ancestor", commit, of], b"", &[]).await?;
+        Ok(answer.status.success())
     }
 
     async fn git(&self, what: &'static str, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, GitError> {
