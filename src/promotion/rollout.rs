@@ -1,6 +1,6 @@
 //! What follows a commit: those who deploy are told that a branch has moved, and what came of it is looked at.
 //!
-//! A [`Notify`] tells one of them, [`tell`] all at once. [`ArgoCd`] looks at an application, and [`judge`] says what is seen there:
+//! A [`Notify`] tells one of them, [`tell`] all at once. [`ArgoCd`] looks at an application, and [`judge()`] says what is seen there:
 //! whether it runs what was promoted, is on its way, or has failed. A notification of Argo CD's own is read by
 //! [`Observed::from_report`], and judged in the same way.
 
