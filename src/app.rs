@@ -123,7 +123,11 @@ fn tls(config: &Config) -> Result<Option<Arc<certs::ServerConfig>>, certs::Error
 pub(crate) fn rehearse(config: &Config) -> anyhow::Result<()> {
     tls(config)?;
     wiring::transport(&config.storage)?;
-    wiring::upstreams(&config.upstreams, &(Arc::new(SystemClock::default()) as Arc<dyn Clock>), &Metrics::new())?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    wiring::upstreams(&config.upstreams, &clock, &Metrics::new())?;
+    for promotion in &config.promotions {
+        wiring::deployer(&promotion.deployer, &clock).with_context(|| format!("the promotion {}", promotion.rule.name))?;
+    }
     Ok(())
 }
 

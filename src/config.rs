@@ -4,6 +4,7 @@
 //! at once, each with its line, and what is not known is an error too. `docs/config.md` says what each key means; a test
 //! holds [`KEYS`], that page and this reader together.
 
+mod deployers;
 mod edits;
 mod git;
 mod mirrors;
@@ -27,6 +28,7 @@ use std::{fs, io};
 
 use mirror::Mirror;
 use oci::RepositoryName;
+use promotion::rollout::{ArgoCdApi, NotifySettings};
 use promotion::{Remote, Rule};
 use secrecy::SecretString;
 use telemetry::log::Format;
@@ -142,6 +144,29 @@ pub const KEYS: &[&str] = &[
     "promotion.hours.time_zone",
     "promotion.limit",
     "promotion.limit_within",
+    "promotion.argocd.webhook",
+    "promotion.argocd.secret_file",
+    "promotion.argocd.secret_env",
+    "promotion.argocd.repo_url",
+    "promotion.argocd.default_branch",
+    "promotion.argocd.api",
+    "promotion.argocd.token_file",
+    "promotion.argocd.token_env",
+    "promotion.argocd.application",
+    "promotion.argocd.namespace",
+    "promotion.argocd.project",
+    "promotion.argocd.ca",
+    "promotion.flux.receiver",
+    "promotion.flux.token_file",
+    "promotion.flux.token_env",
+    "promotion.flux.ca",
+    "promotion.webhook.url",
+    "promotion.webhook.secret_file",
+    "promotion.webhook.secret_env",
+    "promotion.webhook.authorization_file",
+    "promotion.webhook.ca",
+    "promotion.healthy_within",
+    "promotion.rollback",
 ];
 
 /// Everything that a server is told before it starts.
@@ -191,6 +216,21 @@ pub struct Promotion {
     pub rule: Rule,
     /// The branch; [`Rule::branch`] is its [`Remote::key`].
     pub remote: Remote,
+    /// What comes after its commits.
+    pub deployer: Deployer,
+}
+
+/// Who is told of a promotion's commits, and what is watched.
+#[derive(Debug, Clone, Default)]
+pub struct Deployer {
+    /// They are told.
+    pub notifies: Vec<NotifySettings>,
+    /// The application that is watched.
+    pub argocd: Option<ArgoCdApi>,
+    /// How long it may take until what was promoted is well there.
+    pub limit: Duration,
+    /// Write the image before it again if it is not.
+    pub rolls_back: bool,
 }
 
 /// `[admin]`.

@@ -65,7 +65,7 @@ impl Durable {
         let jobs = Jobs::new(state, Arc::clone(clock), metrics.clone(), options);
         let (temporary, folder) = folder(config)?;
         let ledgers = Ledgers::new(Arc::new(Kept(store.records("promotions"))));
-        let promotions = wiring::promotions(config, registry, ledgers, &folder, clock, metrics);
+        let promotions = wiring::promotions(config, registry, ledgers, &folder, clock, metrics)?;
         let bound: anyhow::Result<Vec<_>> =
             config.mirrors.iter().map(|mirror| wiring::bound(mirror, upstreams, registry, clock)).collect();
         let memories = Memories::new(Arc::new(Kept(store.records("mirrors"))));

@@ -23,7 +23,7 @@ use telemetry::{Clock, Metrics};
 use crate::config;
 
 pub(crate) use mirrors::{bound, seed};
-pub(crate) use promotions::{Deployed, promotions};
+pub(crate) use promotions::{Deployed, deployer, promotions};
 pub(crate) use records::Kept;
 
 /// The upstreams of the configuration, by their hosts.

@@ -5,14 +5,14 @@ use std::time::Duration;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use oci::{RepositoryName, Selector};
-use promotion::{Gate, Order, Rule, Template, Window, Write};
+use promotion::{Gate, Order, Remote, Rule, Template, Window, Write};
 use toml::de::DeValue;
 
 use super::problem::Place;
 use super::reader::Section;
 use super::tags::{list, selector};
 use super::value::{self, Value};
-use super::{Promotion, edits, git};
+use super::{Promotion, deployers, edits, git};
 
 /// So many commits within [`WITHIN`], and a promotion stops by itself.
 const LIMIT: usize = 60;
@@ -106,6 +106,7 @@ fn one(section: &mut Section<'_, '_>) -> Option<Promotion> {
     let gate = gate(section);
     let limit = section.value("limit", LIMIT, value::count);
     let within = section.value("limit_within", WITHIN, value::limit);
+    let deployer = deployers::deployer(section, remote.as_ref().map(Remote::url));
     let tags = tags?;
     if tags.is_empty() {
         section.wrong("tags", "selects nothing; write at least one tag, or { glob = \"*\" } for all".to_owned());
@@ -134,7 +135,7 @@ fn one(section: &mut Section<'_, '_>) -> Option<Promotion> {
         gate,
         breaker: Some((limit, within)),
     };
-    Some(Promotion { rule, remote })
+    Some(Promotion { rule, remote, deployer })
 }
 
 fn require(section: &Section<'_, '_>) {

@@ -18,7 +18,7 @@ const DOCUMENTATION: &str = include_str!("../../docs/config.md");
 /// Files that are there, so that no test depends on the machine's.
 fn files(path: &Path) -> io::Result<Vec<u8>> {
     match path.to_str() {
-        Some("/run/secrets/hub" | "/run/secrets/s3" | "/run/secrets/git") => Ok(b"hunter2\n".to_vec()),
+        Some("/run/secrets/hub" | "/run/secrets/s3" | "/run/secrets/git" | "/run/secrets/argocd") => Ok(b"hunter2\n".to_vec()),
         Some("/run/secrets/windows") => Ok(b" two words \r\n".to_vec()),
         Some("/run/secrets/empty") => Ok(b"\n".to_vec()),
         Some("/run/secrets/binary") => Ok(b"\xff\n".to_vec()),

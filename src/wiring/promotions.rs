@@ -13,7 +13,8 @@ use oci::{
     Content as BlobContent, Descriptor, Digest, Discover, Error, ManifestView, Page, Platform, Pull, Push, Reference,
     RepositoryName, Tag,
 };
-use promotion::{Arrival, Content, Found, Ledgers, Place, PlaceSettings, Promotions, Verdicts};
+use promotion::rollout::{ArgoCd, Notify, SettingsError};
+use promotion::{Arrival, Content, Deployer, Found, Ledgers, Place, PlaceSettings, Promotions, Verdicts};
 use registry::Registry;
 use telemetry::{Clock, Metrics};
 
@@ -34,22 +35,38 @@ pub(crate) fn promotions(
     folder: &Path,
     clock: &Arc<dyn Clock>,
     metrics: &Metrics,
-) -> Promotions {
+) -> Result<Promotions, SettingsError> {
     let search = std::env::var_os("PATH").unwrap_or_default();
     let mut places = BTreeMap::new();
     for promotion in &config.promotions {
         let place = || place(&config.git, promotion, folder, search.clone(), clock);
         places.entry(promotion.rule.branch.clone()).or_insert_with(place);
     }
-    Promotions::new(promotion::Parts {
+    let mut deployers = BTreeMap::new();
+    for promotion in &config.promotions {
+        deployers.insert(promotion.rule.name.clone(), deployer(&promotion.deployer, clock)?);
+    }
+    Ok(Promotions::new(promotion::Parts {
         rules: config.promotions.iter().map(|promotion| promotion.rule.clone()).collect(),
         places,
-        deployers: BTreeMap::new(),
+        deployers,
         ledgers,
         content: Arc::new(Held(registry.clone())),
         verdicts: Arc::new(NoVerdicts),
         clock: Arc::clone(clock),
         metrics: metrics.clone(),
+    }))
+}
+
+/// Who is told of commits, and what is watched.
+pub(crate) fn deployer(settings: &config::Deployer, clock: &Arc<dyn Clock>) -> Result<Deployer, SettingsError> {
+    let notifies = settings.notifies.iter().map(|notify| Notify::new(notify.clone(), clock));
+    let argocd = settings.argocd.as_ref().map(|api| ArgoCd::new(api.clone(), clock)).transpose()?;
+    Ok(Deployer {
+        notifies: notifies.collect::<Result<_, _>>()?,
+        argocd: argocd.map(Arc::new),
+        limit: settings.limit,
+        rolls_back: settings.rolls_back,
     })
 }
 
