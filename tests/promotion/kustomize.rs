@@ -33,7 +33,7 @@ fn deployment(name: &str, image: &str) -> String {
     )
 }
 
-fn repository() -> tempfile::TempDir {
+pub(crate) fn repository() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let (base, overlay) = (folder.path().join("k8s/base"), folder.path().join("k8s/overlays/prod"));
     fs::create_dir_all(&base).unwrap();

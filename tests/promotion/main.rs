@@ -1,8 +1,10 @@
 //! Promotions against the real programs: kustomize must build what we write, and mean by it what we mean.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod argo;
 mod crash;
 mod crowd;
+mod deploy;
 mod failures;
 mod flow;
 mod forge;
