@@ -13,6 +13,7 @@ mod kustomize;
 mod pipelines;
 #[path = "../support/ports.rs"]
 mod ports;
+mod secrets;
 mod server;
 #[path = "../../src/promotion/tests/promotion/styles.rs"]
 mod styles;

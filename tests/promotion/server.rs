@@ -97,10 +97,6 @@ impl Server {
         self.url = format!("http://{address}");
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.process.as_ref().unwrap().id()
-    }
-
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         let mut process = self.process.take().unwrap();
@@ -172,6 +168,10 @@ impl Server {
     pub(crate) fn api(&self, path: &str) -> Value {
         let request = self.client.get(format!("{}/api/v1/{path}", self.url)).bearer_auth(self.token());
         request.send().unwrap().json().unwrap()
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        self.client.get(format!("{}/metrics", self.url)).send().unwrap().text().unwrap()
     }
 
     /// Its promotion, by the number; the latest where that is 0.

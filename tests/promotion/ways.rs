@@ -11,11 +11,11 @@ use promotion::{Login, Outcome, Remote};
 use crate::forge::{Bare, Promoter, executable, git, intent};
 use crate::ports::port;
 
-const TOKEN: &str = "t0ken-that-nobody-may-see";
+pub(crate) const TOKEN: &str = "t0ken-that-nobody-may-see";
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A server that ends with its test.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -40,7 +40,7 @@ fn start(command: &mut Command, port: u16) -> Server {
 }
 
 /// `git http-backend` behind lighttpd, for those with the token.
-fn web(bare: &Bare) -> (Server, String) {
+pub(crate) fn web(bare: &Bare) -> (Server, String) {
     let (folder, port) = (bare.folder.path(), port());
     fs::write(folder.join("users"), format!("bot:{TOKEN}\n")).unwrap();
     let config = format!(
