@@ -107,8 +107,11 @@ impl Promotions {
         let (image, is_forced) = self.current(rule, tag).await?;
         let now = self.now();
         let offer = |ledger: &mut Ledger| {
-            let open = ledger.open().find(|one| one.image.digest == image.digest && one.image.tag == image.tag);
-            let number = open.map(|open| open.number);
+            let is_same = |other: &Arrival| other.digest == image.digest && other.tag == image.tag;
+            if let Some(written) = ledger.written.as_ref().filter(|written| !is_forced && is_same(&written.image)) {
+                return written.number;
+            }
+            let number = ledger.open().find(|one| is_same(&one.image)).map(|open| open.number);
             let number =
                 number.unwrap_or_else(|| ledger.add(offered(event.to_owned(), image.clone(), Some(by.to_owned()), None, now)));
             if let Some(promotion) = ledger.promotion_mut(number) {

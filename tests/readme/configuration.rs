@@ -13,7 +13,9 @@ use crate::support::process::{output, run, tool};
 fn write_files(etc: &Path) {
     std::fs::create_dir_all(etc).unwrap();
     std::fs::write(etc.join("hub-password"), "content").unwrap();
-    std::fs::write(etc.join("registry-password"), "content").unwrap();
+    for secret in ["registry-password", "git-token", "argocd-secret"] {
+        std::fs::write(etc.join(secret), "content").unwrap();
+    }
     let mut openssl = Command::new(tool("openssl"));
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
     openssl.args(["-subj", "/CN=registry.example.org", "-addext", "subjectAltName=DNS:registry.example.org"]);

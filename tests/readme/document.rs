@@ -81,7 +81,7 @@ fn links(path: &str) -> Vec<PathBuf> {
 }
 
 /// The pages that a user reads.
-pub(crate) const PAGES: [&str; 11] = [
+pub(crate) const PAGES: [&str; 12] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -91,6 +91,7 @@ pub(crate) const PAGES: [&str; 11] = [
     "docs/config.md",
     "docs/mirror.md",
     "docs/operations.md",
+    "docs/promotion.md",
     "docs/pull-through.md",
     "docs/registry.md",
 ];

@@ -1,6 +1,10 @@
 //! The commands of the README, run in its order: the server, the quick start, then every client's.
 
+use std::path::Path;
+use std::process::Command;
+
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::document::{Block, blocks, page};
 use crate::picture;
@@ -19,7 +23,9 @@ fn the_quick_start_and_the_example_of_every_client_run() {
     let blocks = blocks(&page("README.md"));
     let (serve, _) = commands(&blocks);
     let mirrors = blocks.iter().find(|block| block.language == "toml" && block.is_under("Mirrors on a schedule")).unwrap();
-    let mut stage = Stage::new(serve, &mirrors.text);
+    let promotions = blocks.iter().find(|block| block.language == "toml" && block.is_under("Promotion into Git")).unwrap();
+    let repository = TempDir::new().unwrap();
+    let mut stage = Stage::new(serve, &(mirrors.text.clone() + &promotion_here(&promotions.text, repository.path())));
     let quick: Vec<&Block> = blocks.iter().filter(|block| block.is_under("Quick start")).collect();
     assert_eq!(quick.len(), 1, "the quick start is one block");
     let told = stage.run(quick[0]);
@@ -29,6 +35,12 @@ fn the_quick_start_and_the_example_of_every_client_run() {
     }
     let (status, copied) = stage.ask("/v2/base/alpine/manifests/latest");
     assert_eq!((status, sha256(&copied)), (200, stage.alpine.index.clone()));
+    let promoted: Vec<&Block> =
+        blocks.iter().filter(|block| block.language == "sh" && block.is_under("Promotion into Git")).collect();
+    let told: String = promoted.into_iter().map(|block| stage.run(block)).collect();
+    assert!(told.contains("app-prod/1 1.0.0 committed in "), "{told}");
+    let file = git(repository.path(), &["show", "main:k8s/overlays/prod/kustomization.yaml"]);
+    assert!(file.contains("newTag: \"1.0.0\"") && file.contains(&format!("digest: {}", stage.alpine.index)), "{file}");
     for block in blocks.iter().filter(|block| block.language == "sh" && block.is_under("Over an air gap")) {
         stage.run(block);
     }
@@ -41,6 +53,33 @@ fn the_quick_start_and_the_example_of_every_client_run() {
         ran.push(client);
     }
     assert_eq!(ran, picture::clients(), "each client of the picture has an example, in the same order");
+}
+
+/// The promotion of the README into a repository of this machine, without the Argo CD that is not there.
+fn promotion_here(text: &str, folder: &Path) -> String {
+    git(folder, &["init", "--quiet", "--initial-branch=main", "--bare", "."]);
+    let clone = TempDir::new().unwrap();
+    git(clone.path(), &["clone", "--quiet", &folder.display().to_string(), "."]);
+    let overlay = clone.path().join("k8s/overlays/prod");
+    std::fs::create_dir_all(&overlay).unwrap();
+    std::fs::write(overlay.join("kustomization.yaml"), "kind: Kustomization\nimages:\n  - name: team/app\n    newTag: none\n")
+        .unwrap();
+    git(clone.path(), &["add", "--all"]);
+    git(clone.path(), &["-c", "user.name=reader", "-c", "user.email=r@r", "commit", "--quiet", "-m", "first"]);
+    git(clone.path(), &["push", "--quiet", "origin", "HEAD:main"]);
+    let here = format!("git = {{ url = \"file://{}\" }}", folder.display());
+    let line = |line: &str| match line.split(' ').next() {
+        Some("git") => format!("{here}\n"),
+        Some("argocd") => String::new(),
+        _ => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
+}
+
+fn git(folder: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new(tool("git"));
+    command.args(arguments).current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null");
+    crate::support::process::run(&mut command)
 }
 
 #[test]
