@@ -161,10 +161,8 @@ fn reference(text: &str) -> Result<Option<(RefKind, String)>, Refusal> {
 
 /// The name of a branch or tag as Git allows it. [git-check-ref-format(1)] None begins with `-`, so that it is no option either.
 fn ref_name(name: &str) -> Result<String, Refusal> {
-    let component = |part: &str| {
-        let ends = std::path::Path::new(part).extension().is_some_and(|end| end == "lock") || part.ends_with(".lock");
-        !part.is_empty() && !part.starts_with('.') && !ends
-    };
+    let is_locked = |part: &str| part.rsplit_once('.').is_some_and(|(_, end)| end == "lock");
+    let component = |part: &str| !part.is_empty() && !part.starts_with('.') && !is_locked(part);
     let is_sound = !name.is_empty()
         && name.len() <= 1024
         && name != "@"

@@ -258,7 +258,7 @@ impl Inner {
             let reason = format!("more than {limit} events waited for the endpoint");
             let queued = match queue.read(name).await? {
                 Found::Gone => continue,
-                Found::Queued(queued, _) => Some(queued),
+                Found::Queued(queued, _) => Some(*queued),
                 Found::Corrupt => None,
             };
             self.bury(queue, name, queued, &reason).await?;

@@ -184,7 +184,3 @@ impl fmt::Debug for Inbound {
         formatter.debug_struct("Inbound").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
     }
 }
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
-mod tests;

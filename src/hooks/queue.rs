@@ -139,7 +139,7 @@ impl Dead {
 /// A record as it was read.
 pub(crate) enum Found {
     Gone,
-    Queued(Queued, Version),
+    Queued(Box<Queued>, Version),
     Corrupt,
 }
 
@@ -182,7 +182,7 @@ impl<'s> Queue<'s> {
         let Some((bytes, version)) = self.state.read(&key).await.map_err(|source| self.failed(source))? else {
             return Ok(Found::Gone);
         };
-        Ok(serde_json::from_slice(&bytes).map_or(Found::Corrupt, |queued| Found::Queued(queued, version)))
+        Ok(serde_json::from_slice(&bytes).map_or(Found::Corrupt, |queued| Found::Queued(Box::new(queued), version)))
     }
 
     /// Writes what has changed. `false` if somebody else was faster.

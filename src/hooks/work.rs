@@ -78,7 +78,7 @@ impl Run<'_> {
         if self.job.is_cancelled() {
             return Some(Outcome::Failed { reason: "cancelled".to_owned(), result: Value::Null });
         }
-        self.job.is_stopping().then(|| Outcome::Yield(Value::Null))
+        self.job.is_stopping().then_some(Outcome::Yield(Value::Null))
     }
 
     async fn one(&mut self, name: &Name) -> Result<Next, QueueError> {
@@ -89,7 +89,7 @@ impl Run<'_> {
                 self.bury(name, None, "its record could not be read").await?;
                 return Ok(Next::Go);
             }
-            Found::Queued(queued, version) => (queued, version),
+            Found::Queued(queued, version) => (*queued, version),
         };
         let at = self.hooks.now();
         let sending = deliver(self.endpoint, &queued.event, &self.hooks.registry, self.hooks.clock.as_ref());
