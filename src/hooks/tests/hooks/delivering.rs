@@ -10,23 +10,23 @@ use crate::signed::openssl_hmac;
 #[tokio::test]
 async fn an_event_is_delivered_once_and_leaves_nothing_but_its_trace() {
     let (world, receiver) = (World::default(), Receiver::start().await);
-    let authorized = Endpoint { authorization: Some("Bearer top-secret".into()), ..endpoint(&receiver, Dialect::Harbor) };
-    let server = world.start(vec![authorized]);
+    let guarded = Endpoint { authorization: Some("Bearer top-secret".into()), ..endpoint(&receiver, Dialect::Harbor) };
+    let server = world.start(vec![guarded]);
     server.tell(&world, &push("micro/a", 1)).await;
     until(async || server.pending().await == 0).await;
-    let received = receiver.received();
-    assert_eq!(received.len(), 1);
-    assert_eq!(received[0].path, "/hook");
+    let requests = receiver.received();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].path, "/hook");
     for (name, value) in [
         ("content-type", "application/json"),
         ("authorization", "Bearer top-secret"),
         ("x-roadstead-delivery", "micro.a-1"),
         ("x-roadstead-event", "push"),
     ] {
-        assert_eq!(received[0].header(name), Some(value), "{name}");
+        assert_eq!(requests[0].header(name), Some(value), "{name}");
     }
-    assert_eq!(received[0].json()["type"], "PUSH_ARTIFACT");
-    assert_eq!(received[0].header("x-roadstead-signature-256"), None);
+    assert_eq!(requests[0].json()["type"], "PUSH_ARTIFACT");
+    assert_eq!(requests[0].header("x-roadstead-signature-256"), None);
     let recent = server.recent().await;
     assert_eq!(recent.len(), 1);
     assert_eq!((recent[0].outcome, recent[0].status, recent[0].id.as_str()), (AttemptOutcome::Delivered, Some(200), "micro.a-1"));

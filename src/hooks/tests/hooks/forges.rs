@@ -268,7 +268,7 @@ fn a_new_branch_has_no_commit_before_and_a_long_push_is_truncated() {
     assert_eq!((push.before, push.is_truncated), (None, true));
 }
 
-fn pull_request(from: Value) -> Value {
+fn pull_request(from: &Value) -> Value {
     json!({
         "action": "opened", "number": 7,
         "pull_request": {
@@ -287,7 +287,7 @@ fn a_pull_request_of_a_stranger_is_known_as_one() {
         // It was deleted meanwhile.
         (Value::Null, true),
     ] {
-        let event = gitea("pull_request", &pull_request(from)).read(&inbound(InboundKind::Gitea)).unwrap().event;
+        let event = gitea("pull_request", &pull_request(&from)).read(&inbound(InboundKind::Gitea)).unwrap().event;
         let ForgeEvent::PullRequest(request) = event else { panic!() };
         assert_eq!((request.number, request.action.as_str(), request.base.as_str()), (7, "opened", "main"));
         assert_eq!((request.head.name.as_str(), request.head.sha.as_str(), request.is_fork), ("feature/a", AFTER, is_fork));

@@ -14,7 +14,7 @@ pub(crate) fn openssl_hmac(algorithm: &str, key: &[u8], body: &[u8]) -> String {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("openssl is needed to try signatures");
+        .unwrap_or_else(|error| panic!("openssl is needed to sign as forges do: {error}"));
     openssl.stdin.take().unwrap().write_all(body).unwrap();
     let output = openssl.wait_with_output().unwrap();
     assert!(output.status.success(), "openssl could not sign");
