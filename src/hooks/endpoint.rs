@@ -1,7 +1,7 @@
 //! Who listens: where, in which words, and to what.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -309,12 +309,22 @@ pub(crate) fn is_local(address: IpAddr) -> bool {
             address.is_private() || address.is_loopback() || address.is_link_local() || first == 0 || is_shared
         }
         IpAddr::V6(address) => {
-            let mapped = address.to_ipv4_mapped().or_else(|| address.to_ipv4());
             address.is_unique_local()
                 || address.is_unicast_link_local()
                 || address.is_loopback()
-                || mapped.is_some_and(|inner| is_local(IpAddr::V4(inner)))
+                || embedded(address).is_some_and(|inner| is_local(IpAddr::V4(inner)))
         }
+    }
+}
+
+/// The IPv4 address that a mapped, compatible, NAT64 or 6to4 address spells in another way.
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let join = |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            join(high, low)
+        }
+        _ => None,
     }
 }
 

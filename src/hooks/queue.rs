@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jobs::{State, StateError, Version};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
@@ -178,10 +177,7 @@ impl<'s> Queue<'s> {
     }
 
     pub(crate) async fn read(&self, name: &Name) -> Result<Found, QueueError> {
-        let key = self.key("queue", name);
-        let Some((bytes, version)) = self.state.read(&key).await.map_err(|source| self.failed(source))? else {
-            return Ok(Found::Gone);
-        };
+        let Some((bytes, version)) = self.raw(&self.key("queue", name)).await? else { return Ok(Found::Gone) };
         Ok(serde_json::from_slice(&bytes).map_or(Found::Corrupt, |queued| Found::Queued(Box::new(queued), version)))
     }
 
@@ -201,7 +197,9 @@ impl<'s> Queue<'s> {
     }
 
     pub(crate) async fn read_dead(&self, name: &Name) -> Result<Option<Dead>, QueueError> {
-        Ok(self.parsed(&self.key("dead", name)).await?.map(|(dead, _)| dead))
+        let key = self.key("dead", name);
+        let Some((bytes, _)) = self.raw(&key).await? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|source| QueueError::Corrupt { key, source })
     }
 
     pub(crate) async fn remove_dead(&self, name: &Name) -> Result<(), QueueError> {
@@ -216,11 +214,8 @@ impl<'s> Queue<'s> {
         format!("{}/recent", self.endpoint)
     }
 
-    pub(crate) async fn parsed<T: DeserializeOwned>(&self, key: &str) -> Result<Option<(T, Version)>, QueueError> {
-        let found = self.state.read(key).await.map_err(|source| self.failed(source))?;
-        let Some((bytes, version)) = found else { return Ok(None) };
-        let value = serde_json::from_slice(&bytes).map_err(|source| QueueError::Corrupt { key: key.to_owned(), source })?;
-        Ok(Some((value, version)))
+    pub(crate) async fn raw(&self, key: &str) -> Result<Option<(Bytes, Version)>, QueueError> {
+        self.state.read(key).await.map_err(|source| self.failed(source))
     }
 
     pub(crate) async fn swap<T: Serialize>(

@@ -1,5 +1,6 @@
 //! The last attempts of an endpoint, for operators, and to know an event again that was delivered a moment ago.
 
+use jobs::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::queue::{Queue, QueueError};
@@ -45,25 +46,16 @@ pub struct Attempt {
     pub duration_ms: u64,
 }
 
-/// The last attempts, the latest first.
+/// The last attempts, the latest first. They are only for looking, so that what cannot be read counts as none.
 pub(crate) async fn recent(queue: &Queue<'_>) -> Result<Vec<Attempt>, QueueError> {
-    match queue.parsed(&queue.recent_key()).await {
-        Ok(found) => Ok(found.map(|(attempts, _)| attempts).unwrap_or_default()),
-        // They are only for looking: what cannot be read is written anew.
-        Err(QueueError::Corrupt { .. }) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
+    Ok(read(queue, &queue.recent_key()).await?.0)
 }
 
-/// Notes an attempt. What cannot be noted because others are faster is only logged: it is for operators.
+/// Notes an attempt. What cannot be noted because others are faster is only logged.
 pub(crate) async fn note(queue: &Queue<'_>, attempt: Attempt) -> Result<(), QueueError> {
     let key = queue.recent_key();
     for _ in 0..ATTEMPTS {
-        let (mut attempts, version): (Vec<Attempt>, _) = match queue.parsed(&key).await {
-            Ok(Some((attempts, version))) => (attempts, Some(version)),
-            Ok(None) => (Vec::new(), None),
-            Err(error) => return Err(error),
-        };
+        let (mut attempts, version) = read(queue, &key).await?;
         attempts.insert(0, attempt.clone());
         attempts.truncate(KEPT);
         if queue.swap(&key, &attempts, version.as_ref()).await?.is_some() {
@@ -72,4 +64,9 @@ pub(crate) async fn note(queue: &Queue<'_>, attempt: Attempt) -> Result<(), Queu
     }
     tracing::debug!(key, id = attempt.id, "an attempt was not noted: too many are being made at once");
     Ok(())
+}
+
+async fn read(queue: &Queue<'_>, key: &str) -> Result<(Vec<Attempt>, Option<Version>), QueueError> {
+    let Some((bytes, version)) = queue.raw(key).await? else { return Ok((Vec::new(), None)) };
+    Ok((serde_json::from_slice(&bytes).unwrap_or_default(), Some(version)))
 }

@@ -75,6 +75,8 @@ fn local_addresses_are_refused_unless_they_are_meant() {
         "100.64.0.1",
         "[fd12::1]",
         "[::ffff:10.0.0.1]",
+        "[64:ff9b::10.0.0.1]",
+        "[2002:a00:1::1]",
         "0x7f000001",
     ];
     for host in local {

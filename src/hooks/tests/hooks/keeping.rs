@@ -101,8 +101,10 @@ async fn a_record_that_cannot_be_read_does_not_hold_up_the_others() {
     let server = world.start(vec![endpoint(&receiver, Dialect::Harbor)]);
     world.records.put("argo/queue/000000000001-broken=micro=a", "{");
     world.records.put("argo/queue/foreign", "{");
+    world.records.put("argo/recent", "{");
     server.tell(&world, &push("micro/a", 1)).await;
     world.pass_until(Duration::from_mins(1), async || server.pending().await == 0).await;
     assert_eq!(receiver.ids(), ["micro.a-1"]);
     assert_eq!(server.dead().await, [("broken".to_owned(), "its record could not be read".to_owned())]);
+    assert_eq!(server.recent().await.len(), 1);
 }

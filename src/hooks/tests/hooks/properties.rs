@@ -38,6 +38,33 @@ fn header() -> impl Strategy<Value = (&'static str, Vec<u8>)> {
     (proptest::sample::select(&NAMES[..]), value)
 }
 
+/// A payload of GitLab of which one member is another.
+fn bent_gitlab() -> impl Strategy<Value = Vec<u8>> {
+    let member = ["object_kind", "ref", "before", "after", "commits", "project", "total_commits_count", "object_attributes"];
+    let values = [
+        "null",
+        "0",
+        "\"\"",
+        "[]",
+        "{}",
+        "[null]",
+        "-1",
+        "\"refs/tags/\"",
+        "\"merge_request\"",
+        "\"tag_push\"",
+        "[{\"id\":\"\"}]",
+    ];
+    let text =
+        proptest::collection::vec((proptest::sample::select(member.to_vec()), proptest::sample::select(values.to_vec())), 0..4);
+    text.prop_map(|changes| {
+        let mut body = gitlab_push();
+        for (member, value) in changes {
+            body[member] = serde_json::from_str(value).unwrap();
+        }
+        body.to_string().into_bytes()
+    })
+}
+
 /// JSON that is like a payload, and not quite.
 fn body() -> impl Strategy<Value = Vec<u8>> {
     let member = proptest::sample::select(vec!["ref", "before", "after", "commits", "repository", "pusher", "total_commits"]);
@@ -74,6 +101,20 @@ proptest! {
         prop_assert!(refusal.status().is_client_error());
         prop_assert!(!matches!(refusal, Refusal::Malformed { .. }), "{refusal}");
         prop_assert!(!refusal.to_string().contains(SECRET));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn what_has_the_token_and_is_bent_is_read_or_refused_but_never_a_panic(
+        body in prop_oneof![bent_gitlab(), proptest::collection::vec(any::<u8>(), 0..100)],
+    ) {
+        let sent = Sent::new("application/json", body).with("x-gitlab-token", SECRET);
+        if let Err(refusal) = sent.read(&inbound(InboundKind::GitLab)) {
+            prop_assert_eq!(refusal.status(), StatusCode::BAD_REQUEST);
+        }
     }
 }
 
