@@ -14,9 +14,30 @@ use sha2::{Digest, Sha256};
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/go/hooks");
 
-/// The module whose parsers are built, and the sum of its content.
-const UPDATER: &str = "github.com/argoproj-labs/argocd-image-updater@v1.3.0";
-const UPDATER_SUM: &str = "h1:MFqUKURoh14wV1ansPGFnzLIvUGhzWOMU8L2x96041U=";
+/// A published module of which files are laid beside ours, so that they become one program.
+struct Module {
+    name: &'static str,
+    /// Of its content.
+    sum: &'static str,
+    folder: &'static str,
+    wants: fn(&str) -> bool,
+}
+
+/// Its parsers, without the file that is a server.
+const UPDATER: Module = Module {
+    name: "github.com/argoproj-labs/argocd-image-updater@v1.3.0",
+    sum: "h1:MFqUKURoh14wV1ansPGFnzLIvUGhzWOMU8L2x96041U=",
+    folder: "pkg/webhook",
+    wants: |file| file != "server.go",
+};
+
+/// What it has about receivers.
+const FLUX: Module = Module {
+    name: "github.com/fluxcd/notification-controller@v1.6.0",
+    sum: "h1:5C06VdqTVsbBFjtSZejnKT60U00Uyj6DAtKrqU1Si/w=",
+    folder: "internal/server",
+    wants: |file| file.starts_with("receiver_"),
+};
 
 /// One at a time is built.
 static BUILDING: Mutex<()> = Mutex::new(());
@@ -28,6 +49,8 @@ pub(crate) enum Program {
     Receivers,
     /// The parsers of the Argo CD Image Updater.
     Updater,
+    /// The receivers of Flux.
+    Flux,
 }
 
 impl Program {
@@ -61,6 +84,15 @@ impl Program {
         match self {
             Self::Receivers => "receivers",
             Self::Updater => "updater",
+            Self::Flux => "flux",
+        }
+    }
+
+    fn module(self) -> Option<Module> {
+        match self {
+            Self::Receivers => None,
+            Self::Updater => Some(UPDATER),
+            Self::Flux => Some(FLUX),
         }
     }
 
@@ -72,7 +104,7 @@ impl Program {
         for file in files(&sources) {
             hasher.update(fs::read(file).unwrap());
         }
-        hasher.update(UPDATER_SUM);
+        hasher.update(self.module().map_or("", |module| module.sum));
         let version = hex::encode(&hasher.finalize()[..8]);
         let folder = tools().join("bin");
         let program = folder.join(format!("hooks-{}-{version}", self.name()));
@@ -91,8 +123,8 @@ impl Program {
         for file in files(sources) {
             copy(&file, &place.path().join(file.strip_prefix(sources).unwrap()));
         }
-        if matches!(self, Self::Updater) {
-            add_parsers(&go, place.path());
+        if let Some(module) = self.module() {
+            module.add(&go, place.path());
         }
         let made = folder.join(format!(".hooks-{}-{}", self.name(), std::process::id()));
         let mut build = Command::new(&go);
@@ -107,17 +139,18 @@ impl Program {
     }
 }
 
-/// Lays the parsers beside our file, without their tests and the file that is a server.
-fn add_parsers(go: &Path, place: &Path) {
-    let mut download = Command::new(go);
-    download.args(["mod", "download", "-json", UPDATER]).current_dir(std::env::temp_dir());
-    let told: Value = serde_json::from_slice(&run(download)).unwrap();
-    assert_eq!(told["Sum"], UPDATER_SUM, "{UPDATER} is not what it was");
-    let parsers = Path::new(told["Dir"].as_str().unwrap()).join("pkg/webhook");
-    for file in files(&parsers) {
-        let name = file.file_name().unwrap().to_str().unwrap();
-        if !name.ends_with("_test.go") && name != "server.go" {
-            copy(&file, &place.join("pkg/webhook").join(name));
+impl Module {
+    /// Lays its files beside ours, without their tests.
+    fn add(&self, go: &Path, place: &Path) {
+        let mut download = Command::new(go);
+        download.args(["mod", "download", "-json", self.name]).current_dir(std::env::temp_dir());
+        let told: Value = serde_json::from_slice(&run(download)).unwrap();
+        assert_eq!(told["Sum"], self.sum, "{} is not what it was", self.name);
+        for file in files(&Path::new(told["Dir"].as_str().unwrap()).join(self.folder)) {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            if file.extension().is_some_and(|end| end == "go") && !name.ends_with("_test.go") && (self.wants)(name) {
+                copy(&file, &place.join(self.folder).join(name));
+            }
         }
     }
 }

@@ -87,6 +87,20 @@ async fn the_image_updater_knows_which_image_was_pushed() {
     assert!(refused.unwrap_err().contains("unsupported event type: DELETE_ARTIFACT"));
 }
 
+#[tokio::test]
+async fn the_receivers_of_flux_take_what_they_are_told_and_from_nobody_else() {
+    for (dialect, receiver, is_secret) in [
+        (Dialect::FluxHmac, "generic-hmac", true),
+        (Dialect::Harbor, "harbor", true),
+        (Dialect::DockerHub, "dockerhub", false),
+        (Dialect::CloudEvents, "generic", false),
+    ] {
+        let sent = &told(dialect, &[push(REPOSITORY, 1)]).await[0];
+        assert_eq!(Program::Flux.asks(receiver, &sent.head, &sent.body, SECRET), Ok(Value::Null), "{dialect}");
+        assert_eq!(Program::Flux.asks(receiver, &sent.head, &sent.body, "another").is_err(), is_secret, "{dialect}");
+    }
+}
+
 /// What we and another reader make of a delivery.
 fn verdicts(judge: &str, kind: InboundKind, sent: &Sent) -> (bool, bool) {
     let headers: Vec<(String, String)> =
