@@ -32,6 +32,28 @@ pub enum InboundKind {
     Generic,
 }
 
+impl InboundKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Gitea, Self::GitHub, Self::GitLab, Self::Generic];
+
+    /// As it is called in configurations.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gitea => "gitea",
+            Self::GitHub => "github",
+            Self::GitLab => "gitlab",
+            Self::Generic => "generic",
+        }
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
 /// One sender that is listened to.
 #[derive(Clone)]
 pub struct Inbound {

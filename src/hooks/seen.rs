@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 use jobs::{State, StateError};
@@ -132,12 +132,6 @@ impl Seen {
         let mut days = self.today.lock().unwrap_or_else(PoisonError::into_inner);
         days.insert(inbound.name().to_owned(), (today, count));
         Ok(count)
-    }
-
-    /// For how long a delivery is known at least.
-    #[must_use]
-    pub fn kept(&self) -> Duration {
-        Duration::from_secs(self.limits.days.max(1) * DAY)
     }
 }
 

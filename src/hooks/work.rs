@@ -121,7 +121,8 @@ impl Run<'_> {
             return Ok(Next::Go);
         }
         let after = after.map_or_else(|| self.backoff(failed.attempts), |after| self.patient(after, age));
-        tracing::warn!(endpoint = self.lane.endpoint, id = failed.event.id, reason, "a delivery failed, and is tried again");
+        let (endpoint, repository) = (&self.lane.endpoint, failed.event.repository.as_str());
+        tracing::warn!(endpoint, repository, id = failed.event.id, reason, "a delivery failed, and is tried again");
         let reason = format!("{} was not delivered: {reason}", failed.event.id);
         Ok(Next::Stop(Outcome::Retry { reason, after: Some(after) }))
     }
@@ -133,8 +134,8 @@ impl Run<'_> {
     }
 
     async fn bury(&mut self, name: &Name, queued: Option<Queued>, reason: &str) -> Result<(), QueueError> {
-        let (endpoint, id) = (&self.lane.endpoint, queued.as_ref().map(|queued| queued.event.id.clone()).unwrap_or_default());
-        tracing::error!(endpoint, id, reason, "a delivery was given up");
+        let id = queued.as_ref().map(|queued| queued.event.id.clone()).unwrap_or_default();
+        tracing::error!(endpoint = self.lane.endpoint, repository = self.lane.repository, id, reason, "a delivery was given up");
         self.job.log(Level::Error, format!("{id} was given up: {reason}"));
         self.hooks.bury(&self.queue, name, queued, reason).await?;
         self.dead += 1;

@@ -353,4 +353,5 @@ fn without_a_secret_nobody_is_listened_to() {
     let refused = Inbound::new("../forge", InboundKind::GitHub, SECRET.into(), Arc::new(ManualClock::new()));
     assert!(matches!(refused, Err(InboundError::Name { .. })));
     assert!(!format!("{:?}", inbound(InboundKind::GitHub)).contains(SECRET));
+    assert!(InboundKind::ALL.into_iter().all(|kind| InboundKind::parse(kind.as_str()) == Some(kind)));
 }

@@ -5,8 +5,6 @@ use roadstead_hooks::{InboundKind, Refusal};
 use crate::forges::{SECRET, Sent, gitea, github, gitlab_push, inbound, push_body};
 use crate::signed::openssl_hmac;
 
-const KINDS: [InboundKind; 4] = [InboundKind::Gitea, InboundKind::GitHub, InboundKind::GitLab, InboundKind::Generic];
-
 const NAMES: [&str; 14] = [
     "content-type",
     "x-gitea-event",
@@ -84,7 +82,7 @@ proptest! {
     #[test]
     fn nothing_that_is_sent_makes_us_panic_and_nothing_unsigned_is_believed(
         headers in proptest::collection::vec(header(), 0..8), query in proptest::option::of("[ -~]{0,40}"), body in body(),
-        kind in proptest::sample::select(&KINDS[..]), is_get in any::<bool>(),
+        kind in proptest::sample::select(&InboundKind::ALL[..]), is_get in any::<bool>(),
     ) {
         let mut sent = Sent::new("application/json", body);
         sent.headers.clear();
