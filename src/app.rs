@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{self, Config};
 use crate::durable::Durable;
 use crate::front::Front;
+use crate::wiring::hooks::Triggers;
 use crate::wiring::{self, ApiNames, RegistryCache};
 
 /// How often upload sessions that nobody goes on with are looked for.
@@ -60,7 +61,8 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     let around = Surroundings { transport, ..Surroundings::new(Arc::clone(&clock), metrics.clone()) };
     let store = Store::open_in(&config.storage.location, around).await?;
     // Without anybody who acts on events they would only grow.
-    let store = if config.promotions.is_empty() { store } else { store.with_journal() };
+    let is_heard = !config.promotions.is_empty() || !config.hooks.is_empty();
+    let store = if is_heard { store.with_journal() } else { store };
     let tasks = TaskTracker::new();
     let registry = registry(&config, store.clone(), &clock).with_tasks(tasks.clone());
     let cache: Arc<dyn proxy::Cache> = Arc::new(RegistryCache(registry.clone()));
@@ -85,7 +87,9 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     });
     let durable = Durable::new(&config, &store, &registry, &remotes, &clock, &metrics)?;
     let stop = CancellationToken::new();
-    let front = Front::new(api, admin(&config, &durable, &stop, &clock, &metrics)?);
+    let seen = Arc::new(wiring::kept(&store, "triggers"));
+    let triggers = Triggers::new(&config.triggers, seen, durable.jobs.clone(), durable.promotions.clone(), &clock)?;
+    let front = Front::new(api, admin(&config, &durable, Arc::new(triggers), &stop, &clock, &metrics)?);
     let upload_lifetime = config.storage.upload_lifetime;
     Ok(App { server, front, durable, stop, registry, readiness, tasks, clock, upload_lifetime })
 }
@@ -94,6 +98,7 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
 fn admin(
     config: &Config,
     durable: &Durable,
+    deliveries: Arc<dyn admin::Deliveries>,
     stop: &CancellationToken,
     clock: &Arc<dyn Clock>,
     metrics: &Metrics,
@@ -109,6 +114,8 @@ fn admin(
         jobs: durable.jobs.clone(),
         mirrors: durable.mirrors.clone(),
         promotions: durable.promotions.clone(),
+        hooks: durable.hooks.clone(),
+        deliveries,
         requests: RequestLog::new(Arc::clone(clock), metrics.clone()),
         clock: Arc::clone(clock),
         stop: stop.clone(),
@@ -125,6 +132,7 @@ pub(crate) fn rehearse(config: &Config) -> anyhow::Result<()> {
     wiring::transport(&config.storage)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     wiring::upstreams(&config.upstreams, &clock, &Metrics::new())?;
+    wiring::hooks::rehearse(config, &clock)?;
     for promotion in &config.promotions {
         wiring::deployer(&promotion.deployer, &clock).with_context(|| format!("the promotion {}", promotion.rule.name))?;
     }

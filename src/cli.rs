@@ -5,6 +5,7 @@
 mod bundle;
 mod client;
 mod follow;
+mod hook;
 mod mirror;
 mod promotion;
 mod table;
@@ -59,6 +60,15 @@ enum Command {
     Promotion {
         #[command(subcommand)]
         command: promotion::Command,
+        #[command(flatten)]
+        server: client::Where,
+        #[command(flatten)]
+        output: OutputOption,
+    },
+    /// See how those fare who are told of what happens here, and send again what was given up
+    Hook {
+        #[command(subcommand)]
+        command: hook::Command,
         #[command(flatten)]
         server: client::Where,
         #[command(flatten)]
@@ -126,6 +136,7 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Version => print(&version()),
         Command::Mirror { command, server, output } => ended(Box::pin(mirror::run(command, &server, output.output)).await),
         Command::Promotion { command, server, output } => ended(Box::pin(promotion::run(command, &server, output.output)).await),
+        Command::Hook { command, server, output } => ended(Box::pin(hook::run(command, &server, output.output)).await),
         Command::Export { export, server, output } => ended(Box::pin(bundle::export(export, &server, output.output)).await),
         Command::Import { import, server, output } => ended(Box::pin(bundle::import(import, &server, output.output)).await),
     }

@@ -7,6 +7,7 @@
 mod deployers;
 mod edits;
 mod git;
+mod hooks;
 mod mirrors;
 mod problem;
 mod promotions;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
+use ::hooks::{Endpoint, Globs, InboundKind};
 use mirror::Mirror;
 use oci::RepositoryName;
 use promotion::rollout::{ArgoCdApi, NotifySettings};
@@ -167,6 +169,27 @@ pub const KEYS: &[&str] = &[
     "promotion.webhook.ca",
     "promotion.healthy_within",
     "promotion.rollback",
+    "hook.name",
+    "hook.url",
+    "hook.dialect",
+    "hook.secret_file",
+    "hook.secret_env",
+    "hook.authorization_file",
+    "hook.repositories",
+    "hook.tags",
+    "hook.actions",
+    "hook.ca",
+    "hook.allow_local",
+    "hook.timeout",
+    "trigger.name",
+    "trigger.forge",
+    "trigger.secret_file",
+    "trigger.secret_env",
+    "trigger.repository",
+    "trigger.branches",
+    "trigger.paths",
+    "trigger.tags",
+    "trigger.run",
 ];
 
 /// Everything that a server is told before it starts.
@@ -188,6 +211,40 @@ pub struct Config {
     pub git: Git,
     /// `[[promotion]]`: which tags go into which Git repository, in the file's order.
     pub promotions: Vec<Promotion>,
+    /// `[[hook]]`: who is told of what happens here.
+    pub hooks: Vec<Endpoint>,
+    /// `[[trigger]]`: what a forge's webhook starts.
+    pub triggers: Vec<Trigger>,
+}
+
+/// One `[[trigger]]`.
+#[derive(Debug, Clone)]
+pub struct Trigger {
+    /// It is listened to at `/hooks/NAME`.
+    pub name: String,
+    /// Who sends.
+    pub forge: InboundKind,
+    /// What the sender signs with.
+    pub secret: SecretString,
+    /// Only events of this repository, `owner/name` as the forge calls it.
+    pub repository: Option<String>,
+    /// Only pushes to these branches.
+    pub branches: Globs,
+    /// Only pushes that change one of these paths.
+    pub paths: Globs,
+    /// Pushed tags count too.
+    pub on_tags: bool,
+    /// What is started.
+    pub starts: Vec<Starts>,
+}
+
+/// What a trigger starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Starts {
+    /// A run of this mirror.
+    Mirror(String),
+    /// A look at what waits in this promotion.
+    Promotion(String),
 }
 
 /// `[git]`.
@@ -401,14 +458,17 @@ impl Config {
         document.override_by(flags);
         let mut root = document.root(table.get_ref());
         let upstreams = upstreams::read(&mut root);
+        let (mirrors, promotions) = (mirrors::read(&mut root, &upstreams), promotions::read(&mut root));
         let config = Self {
             server: sections::server(root.section("server")),
             storage: storage::storage(root.section("storage")),
             log: sections::log(root.section("log")),
             admin: sections::admin(root.section("admin")),
-            mirrors: mirrors::read(&mut root, &upstreams),
             git: git::git(root.section("git")),
-            promotions: promotions::read(&mut root),
+            hooks: hooks::read(&mut root),
+            triggers: hooks::triggers(&mut root, &mirrors, &promotions),
+            mirrors,
+            promotions,
             upstreams,
         };
         root.finish();
@@ -427,6 +487,8 @@ impl Default for Config {
             mirrors: Vec::new(),
             git: Git::default(),
             promotions: Vec::new(),
+            hooks: Vec::new(),
+            triggers: Vec::new(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
+use hooks::{Hooks, Lane};
 use jobs::{Jobs, Kind, Options, State};
 use mirror::{Memories, Mirrors};
 use promotion::{Event, Ledgers, Promotions, Rollouts};
@@ -36,6 +37,8 @@ const GIT_BACKOFF: Duration = Duration::from_secs(2);
 /// And the longest.
 const LONGEST_GIT_BACKOFF: Duration = Duration::from_mins(1);
 
+/// How often deliveries are looked for that have no job.
+const DELIVERIES: Duration = Duration::from_secs(5);
 /// Runs that may fail of what follows a commit.
 const ROLLOUT_ATTEMPTS: u32 = 10;
 
@@ -45,6 +48,8 @@ pub(crate) struct Durable {
     pub(crate) jobs: Jobs,
     pub(crate) mirrors: Mirrors,
     pub(crate) promotions: Promotions,
+    pub(crate) hooks: Hooks,
+    clock: Arc<dyn Clock>,
     registry: Registry,
     /// What is known of branches, if it goes with the process.
     _folder: Option<Arc<TempDir>>,
@@ -84,7 +89,10 @@ impl Durable {
         let kind =
             Kind { attempts: ROLLOUT_ATTEMPTS, backoff: GIT_BACKOFF, longest_backoff: LONGEST_GIT_BACKOFF, ..Kind::default() };
         jobs.register(promotion::ROLLOUT_KIND, kind, Arc::new(Rollouts(promotions.clone())));
-        Ok(Self { jobs, mirrors, promotions, registry: registry.clone(), _folder: temporary })
+        let hooks = wiring::hooks::hooks(config, Arc::new(Kept(store.records("hooks"))), clock)?;
+        jobs.register(hooks::KIND, Hooks::kind(), Arc::new(hooks.clone()));
+        let (registry, clock) = (registry.clone(), Arc::clone(clock));
+        Ok(Self { jobs, mirrors, promotions, hooks, clock, registry, _folder: temporary })
     }
 
     /// Works until `stop`, and then until what runs has ended or given way.
@@ -92,6 +100,7 @@ impl Durable {
         let events = async {
             tokio::select! {
                 () = self.registry.act_on_events(&self) => {}
+                () = self.deliver_what_waits() => {}
                 () = stop.cancelled() => {}
             }
         };
@@ -101,6 +110,41 @@ impl Durable {
             self.promotions.watch(&self.jobs, stop.clone()),
             events,
         );
+    }
+}
+
+impl Durable {
+    /// Submits the jobs of deliveries that have none: an event may arrive while the last job of its lane ends. Never returns.
+    async fn deliver_what_waits(&self) {
+        while self.hooks.endpoints().next().is_some() {
+            match self.hooks.waiting().await {
+                Ok(lanes) => self.deliver(lanes).await,
+                Err(error) => {
+                    tracing::warn!(error = %telemetry::chain(&error), "deliveries cannot be looked through; trying again")
+                }
+            }
+            self.clock.sleep(DELIVERIES).await;
+        }
+        std::future::pending().await
+    }
+
+    async fn deliver(&self, lanes: Vec<Lane>) {
+        for lane in lanes {
+            if let Err(error) = self.jobs.submit(lane.job(self.clock.now(), "event")).await {
+                tracing::warn!(lane = lane.key(), error = %telemetry::chain(&error), "a delivery could not be submitted; it is later");
+            }
+        }
+    }
+
+    /// Writes the event down for those who are told of it.
+    async fn tell(&self, event: &TagEvent) -> Result<(), String> {
+        if self.hooks.endpoints().next().is_none() {
+            return Ok(());
+        }
+        let told = wiring::hooks::told(event, &self.registry).await.map_err(|error| telemetry::chain(&error))?;
+        let lanes = self.hooks.enqueue(&told).await.map_err(|error| telemetry::chain(&error))?;
+        self.deliver(lanes).await;
+        Ok(())
     }
 }
 
@@ -117,10 +161,12 @@ impl Actor for Durable {
             by: event.by.clone(),
             from: event.from.clone(),
         };
-        match self.promotions.offer(&told).await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(event = event.id, error = %telemetry::chain(&error), "a change of a tag could not be acted on; trying again");
+        let offered = self.promotions.offer(&told).await.map_err(|error| telemetry::chain(&error));
+        // Neither waits for the other: what is done twice changes nothing.
+        match (offered, self.tell(event).await) {
+            (Ok(()), Ok(())) => true,
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(event = event.id, error, "a change of a tag could not be acted on; trying again");
                 false
             }
         }

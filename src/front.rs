@@ -1,4 +1,4 @@
-//! One listener, two services: the registry's API, and under `/api/` that of operators.
+//! One listener, two services: the registry's API, and under `/api/` that of operators, with the doors for forges under `/hooks/`.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -43,6 +43,8 @@ impl Service<Request<RequestBody>> for Front {
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        if request.uri().path().starts_with("/api/") { self.0.admin.respond(request) } else { self.0.api.respond(request) }
+        let path = request.uri().path();
+        let is_admin = path.starts_with("/api/") || path.starts_with("/hooks/");
+        if is_admin { self.0.admin.respond(request) } else { self.0.api.respond(request) }
     }
 }

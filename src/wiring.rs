@@ -1,5 +1,6 @@
 //! Where rooms of the same height meet: each is given the others as its own traits.
 
+pub(crate) mod hooks;
 mod mirrors;
 mod promotions;
 mod records;
@@ -24,7 +25,7 @@ use crate::config;
 
 pub(crate) use mirrors::{bound, seed};
 pub(crate) use promotions::{Deployed, deployer, promotions};
-pub(crate) use records::Kept;
+pub(crate) use records::{Kept, kept};
 
 /// The upstreams of the configuration, by their hosts.
 pub(crate) fn upstreams(

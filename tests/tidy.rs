@@ -35,7 +35,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ("promotion", "src/promotion", &["oci", "jobs", "outbound"]),
     ("hooks", "src/hooks", &["oci", "jobs", "outbound"]),
     ("api", "src/api", &["oci", "registry", "auth", "server"]),
-    ("admin", "src/admin", &["oci", "registry", "upstream", "proxy", "jobs", "mirror", "promotion", "auth", "server"]),
+    ("admin", "src/admin", &["oci", "registry", "upstream", "proxy", "jobs", "mirror", "promotion", "hooks", "auth", "server"]),
     ("engine", "src/engine", &["oci", "builder", "auth"]),
     ("testing", "src/testing", &["oci"]),
     // Not a room of the server: a program that measures it from outside.

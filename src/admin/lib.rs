@@ -4,7 +4,9 @@
 //! `{"error": {"code": "…", "message": "…"}}`. Times are RFC 3339 in UTC. Docs: docs/admin-api.md.
 
 mod answer;
+mod deliveries;
 mod events;
+mod hooks;
 mod mirrors;
 mod promotions;
 mod route;
@@ -13,5 +15,6 @@ mod service;
 mod token;
 mod view;
 
+pub use deliveries::Deliveries;
 pub use service::{Admin, Parts};
 pub use token::{Token, TokenError};

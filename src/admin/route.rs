@@ -27,6 +27,12 @@ pub(crate) enum Route {
     Diff(String, Option<String>),
     /// `POST /api/v1/promotions/NAME/VERB`: run, hold, release, approve, rollback.
     Operate(String, Verb),
+    /// `GET /api/v1/hooks`: who is told of what happens here.
+    Hooks,
+    /// `GET /api/v1/hooks/NAME`: with what was given up.
+    Hook(String),
+    /// `POST /api/v1/hooks/NAME/dead/ID/redeliver`.
+    Redeliver(String, String),
     /// `GET /api/v1/jobs`: those that have not ended.
     Jobs,
     /// `GET /api/v1/jobs/ID`.
@@ -92,6 +98,9 @@ impl Route {
                 let verb = Verb::parse(verb).ok_or_else(nothing)?;
                 post(Self::Operate((*name).to_owned(), verb))
             }
+            ["hooks"] => get(Self::Hooks),
+            ["hooks", name] => get(Self::Hook((*name).to_owned())),
+            ["hooks", name, "dead", id, "redeliver"] => post(Self::Redeliver((*name).to_owned(), (*id).to_owned())),
             ["jobs"] => get(Self::Jobs),
             ["jobs", id] => get(Self::Job(job(id)?)),
             ["jobs", id, "events"] => get(Self::Events(job(id)?)),
@@ -112,6 +121,9 @@ impl Route {
             Self::Promotion(_) => "admin_promotion",
             Self::Diff(..) => "admin_promotion_diff",
             Self::Operate(..) => "admin_promotion_operate",
+            Self::Hooks => "admin_hooks",
+            Self::Hook(_) => "admin_hook",
+            Self::Redeliver(..) => "admin_hook_redeliver",
             Self::Jobs => "admin_jobs",
             Self::Job(_) => "admin_job",
             Self::Events(_) => "admin_job_events",

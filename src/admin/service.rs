@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use hooks::Hooks;
 use http::header::AUTHORIZATION;
 use http::request::Parts as Head;
 use http::{Request, Response};
@@ -20,6 +21,7 @@ use telemetry::Clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::Refusal;
+use crate::deliveries::Deliveries;
 use crate::route::Route;
 use crate::token::Token;
 
@@ -36,6 +38,10 @@ pub struct Parts {
     pub mirrors: Mirrors,
     /// Promotions.
     pub promotions: Promotions,
+    /// Those who are told of what happens here.
+    pub hooks: Hooks,
+    /// What takes deliveries of forges.
+    pub deliveries: Arc<dyn Deliveries>,
     /// How requests are named and told of.
     pub requests: RequestLog,
     /// Time.
@@ -60,6 +66,11 @@ impl Admin {
     }
 
     async fn handle(mut pending: Pending<Self>, head: Head, body: RequestBody) -> Response<Body> {
+        if let Some(name) = head.uri.path().strip_prefix("/hooks/") {
+            pending.set_route("hook_delivery");
+            let response = pending.service().take(name, &head, body).await;
+            return pending.answer(response);
+        }
         let asked = pending.service().let_in(&head);
         pending.set_route(asked.as_ref().map_or("admin", Route::label));
         let answered = match asked {
@@ -88,6 +99,9 @@ impl Admin {
             Route::Promotion(name) => self.promotion(&name).await,
             Route::Diff(name, tag) => self.diff(&name, tag.as_deref()).await,
             Route::Operate(name, verb) => self.operate(&name, verb, &whole(body).await?).await,
+            Route::Hooks => self.hooks().await,
+            Route::Hook(name) => self.hook(&name).await,
+            Route::Redeliver(name, id) => self.redeliver(&name, &id).await,
             Route::Jobs => self.jobs().await,
             Route::Job(id) => self.job(id).await,
             Route::Events(id) => self.events(id).await,

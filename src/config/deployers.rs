@@ -124,7 +124,7 @@ fn needs(section: &Section<'_, '_>, key: &str, of_it: &[&str]) {
 }
 
 /// An address to POST to. It is not repeated in errors, for it can hold a secret.
-fn url(value: &Value<'_>) -> Result<Url, String> {
+pub(super) fn url(value: &Value<'_>) -> Result<Url, String> {
     const ADVICE: &str = "write one such as \"https://argocd.example.org/api/webhook\"";
     let url = Url::parse(value.text()?).map_err(|error| format!("is not a URL ({error}); {ADVICE}"))?;
     if !matches!(url.scheme(), "http" | "https") {

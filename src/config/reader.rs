@@ -14,7 +14,7 @@ use super::{ConfigErrors, Flag, KEYS, spelling};
 
 const PREFIX: &str = "ROADSTEAD_";
 /// Tables of which a file can have several.
-const LISTED: [&str; 3] = ["upstream.", "mirror.", "promotion."];
+const LISTED: [&str; 5] = ["upstream.", "mirror.", "promotion.", "hook.", "trigger."];
 
 /// A file, the environment and the command line, read as one; and the problems found so far.
 pub(super) struct Document<'t> {
@@ -68,7 +68,7 @@ impl<'t> Document<'t> {
             }
             let table = name.strip_prefix(PREFIX).map(str::to_ascii_lowercase).unwrap_or_default().replace("__", ".");
             let advice = if LISTED.iter().any(|listed| table.starts_with(listed)) {
-                "upstreams, mirrors and promotions are set in the file only; remove the variable".to_owned()
+                "what a file can have several of is set in the file only; remove the variable".to_owned()
             } else if let Some(near) = spelling::nearest(name, known.keys().map(String::as_str)) {
                 format!("sets no key that is known; did you mean `{near}`?")
             } else {

@@ -49,7 +49,9 @@ impl Globs {
         Ok(Self { set: set.build().map_err(failed)?, texts: kept })
     }
 
-    fn matches(&self, name: Option<&str>) -> bool {
+    /// Is this name one of them? None are all.
+    #[must_use]
+    pub fn matches(&self, name: Option<&str>) -> bool {
         self.texts.is_empty() || name.is_some_and(|name| self.set.is_match(name))
     }
 }

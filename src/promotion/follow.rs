@@ -315,7 +315,7 @@ impl Promotions {
     }
 
     /// Looks at what waits in a rule again, now.
-    async fn hasten(&self, rule: &Rule) -> Result<(), LedgerError> {
+    pub async fn hasten(&self, rule: &Rule) -> Result<(), LedgerError> {
         let hasten = |ledger: &mut Ledger| {
             for promotion in ledger.promotions.iter_mut().filter(|promotion| promotion.phase == Phase::Waiting) {
                 promotion.not_before = 0;

@@ -3,10 +3,15 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use jobs::{Changed, State, StateError, Version};
-use storage::{RecordChange, RecordVersion, Records};
+use storage::{RecordChange, RecordVersion, Records, Store};
 
 /// Small objects under one prefix of the store.
 pub(crate) struct Kept(pub(crate) Records);
+
+/// Small objects under a prefix of the store.
+pub(crate) fn kept(store: &Store, prefix: &str) -> Kept {
+    Kept(store.records(prefix))
+}
 
 fn failed(key: &str) -> impl FnOnce(storage::Error) -> StateError + '_ {
     move |error| StateError::new(key, error)

@@ -13,7 +13,7 @@ use crate::support::process::{output, run, tool};
 fn write_files(etc: &Path) {
     std::fs::create_dir_all(etc).unwrap();
     std::fs::write(etc.join("hub-password"), "content").unwrap();
-    for secret in ["registry-password", "git-token", "argocd-secret"] {
+    for secret in ["registry-password", "git-token", "argocd-secret", "updater-authorization", "webhook-secret"] {
         std::fs::write(etc.join(secret), "content").unwrap();
     }
     let mut openssl = Command::new(tool("openssl"));

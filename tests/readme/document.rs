@@ -81,7 +81,7 @@ fn links(path: &str) -> Vec<PathBuf> {
 }
 
 /// The pages that a user reads.
-pub(crate) const PAGES: [&str; 12] = [
+pub(crate) const PAGES: [&str; 13] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -89,6 +89,7 @@ pub(crate) const PAGES: [&str; 12] = [
     "docs/air-gap.md",
     "docs/clients.md",
     "docs/config.md",
+    "docs/hooks.md",
     "docs/mirror.md",
     "docs/operations.md",
     "docs/promotion.md",
