@@ -170,7 +170,9 @@ pub enum EndpointError {
         name: String,
     },
     /// Its address is not one of the open network.
-    #[error("the endpoint {name} has an address that may not be reached: {reason}")]
+    #[error(
+        "the endpoint {name} has an address that may not be reached: {reason}; with allow_local it may be on this machine or in a private network"
+    )]
     Address {
         /// The endpoint.
         name: String,

@@ -2,8 +2,6 @@
 //! branch. It looks at Git only when it is told to, as one would whose timer is far away.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,6 +10,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
+use crate::door::{self, Asked};
 use crate::forge::{Bare, git};
 use crate::tool::tool;
 
@@ -37,28 +36,14 @@ pub(crate) struct Argo {
     state: Arc<Mutex<State>>,
 }
 
-struct Asked {
-    line: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-}
-
 impl Argo {
     /// Watches a folder of a repository's branch `main`.
     pub(crate) fn start(bare: &Bare, path: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let state = State { clone_of: bare.url(), path: path.to_owned(), synced: None, bad: BTreeSet::new(), heard: Vec::new() };
-        let argo = Self { url, state: Arc::new(Mutex::new(state)) };
-        argo.state.lock().unwrap().sync();
-        let state = Arc::clone(&argo.state);
-        std::thread::spawn(move || {
-            for connection in listener.incoming().flatten() {
-                let state = Arc::clone(&state);
-                std::thread::spawn(move || serve(connection, &state));
-            }
-        });
-        argo
+        let state = Arc::new(Mutex::new(state));
+        state.lock().unwrap().sync();
+        let inside = Arc::clone(&state);
+        Self { url: door::open(move |asked| inside.lock().unwrap().answer(asked)), state }
     }
 
     /// Images with this in their name never become healthy.
@@ -131,11 +116,10 @@ impl State {
     }
 
     fn webhook(&mut self, asked: &Asked) -> (u16, String) {
-        let header = |name: &str| asked.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
         mac.update(&asked.body);
         let signature = hex::encode(mac.finalize().into_bytes());
-        if header("x-gogs-event") != Some("push") || header("x-gogs-signature") != Some(signature.as_str()) {
+        if asked.header("x-gogs-event") != Some("push") || asked.header("x-gogs-signature") != Some(signature.as_str()) {
             return (400, "Webhook processing failed".to_owned());
         }
         let push: Value = serde_json::from_slice(&asked.body).unwrap();
@@ -151,7 +135,7 @@ impl State {
 
     fn answer(&mut self, asked: &Asked) -> (u16, String) {
         self.heard.push(asked.line.clone());
-        let authorized = asked.headers.iter().any(|(key, value)| key == "authorization" && *value == format!("Bearer {TOKEN}"));
+        let authorized = asked.header("authorization") == Some(&format!("Bearer {TOKEN}"));
         match asked.line.split(' ').take(2).collect::<Vec<_>>()[..] {
             ["POST", "/api/webhook"] => self.webhook(asked),
             ["GET", path] if path.starts_with("/api/v1/applications/tinybird") && authorized => {
@@ -164,35 +148,4 @@ impl State {
             _ => (404, "{}".to_owned()),
         }
     }
-}
-
-fn serve(connection: TcpStream, state: &Mutex<State>) {
-    let mut reader = BufReader::new(connection.try_clone().unwrap());
-    let mut writer = connection;
-    while let Some(asked) = read(&mut reader) {
-        let (status, body) = state.lock().unwrap().answer(&asked);
-        let head = format!("HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
-        if writer.write_all((head + &body).as_bytes()).is_err() {
-            return;
-        }
-    }
-}
-
-fn read(reader: &mut impl BufRead) -> Option<Asked> {
-    let mut line = String::new();
-    reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
-    let (mut headers, mut length) = (Vec::new(), 0);
-    loop {
-        let mut header = String::new();
-        reader.read_line(&mut header).ok()?;
-        let Some((key, value)) = header.trim().split_once(':') else { break };
-        let (key, value) = (key.to_ascii_lowercase(), value.trim().to_owned());
-        if key == "content-length" {
-            length = value.parse().ok()?;
-        }
-        headers.push((key, value));
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    Some(Asked { line: line.trim().to_owned(), headers, body })
 }

@@ -5,6 +5,8 @@ mod argo;
 mod crash;
 mod crowd;
 mod deploy;
+#[path = "../support/door.rs"]
+mod door;
 mod failures;
 mod flow;
 mod forge;

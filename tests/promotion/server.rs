@@ -74,8 +74,9 @@ impl Server {
     /// Starts the process; with the same content where there is some.
     pub(crate) fn begin(&mut self) {
         let folder = self.folder.path();
+        let upstreams = if self.settings.contains("[[upstream]]") { "" } else { "upstream = []\n" };
         let text = format!(
-            "upstream = []\n[server]\nlisten = \"127.0.0.1:0\"\n[storage]\nurl = \"file:{}\"\n[log]\nformat = \"json\"\n{}",
+            "{upstreams}[server]\nlisten = \"127.0.0.1:0\"\n[storage]\nurl = \"file:{}\"\n[log]\nformat = \"json\"\n{}",
             folder.join("data").display(),
             self.settings
         );
