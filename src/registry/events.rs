@@ -38,7 +38,7 @@ impl Registry {
             match self.abandoned(is_first).await {
                 Ok(events) => self.act(events, actor).await,
                 Err(error) => {
-                    tracing::warn!(error = %telemetry::chain(&error), "the journal cannot be looked through; trying again")
+                    tracing::warn!(error = %telemetry::chain(&error), "the journal cannot be looked through; trying again");
                 }
             }
             is_first = false;
