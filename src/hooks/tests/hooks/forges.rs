@@ -294,10 +294,13 @@ fn a_pull_request_of_a_stranger_is_known_as_one() {
         assert_eq!((request.number, request.action.as_str(), request.base.as_str()), (7, "opened", "main"));
         assert_eq!((request.head.name.as_str(), request.head.sha.as_str(), request.is_fork), ("feature/a", AFTER, is_fork));
     }
-    for (source, is_fork) in [(json!(1), false), (json!(2), true), (Value::Null, true)] {
+    let (one, two) = (json!(1), json!(2));
+    for (source, target, is_fork) in
+        [(&one, &one, false), (&two, &one, true), (&Value::Null, &one, true), (&Value::Null, &Value::Null, true)]
+    {
         let body = json!({ "object_kind": "merge_request", "project": { "path_with_namespace": "micro/app" }, "object_attributes": {
             "iid": 7, "action": "open", "source_branch": "feature/a", "target_branch": "main", "source_project_id": source,
-            "target_project_id": 1, "last_commit": { "id": AFTER }, "source": { "path_with_namespace": "micro/app" },
+            "target_project_id": target, "last_commit": { "id": AFTER }, "source": { "path_with_namespace": "micro/app" },
         } });
         let sent = Sent::json(&body).with("x-gitlab-token", SECRET);
         let ForgeEvent::PullRequest(request) = sent.read(&inbound(InboundKind::GitLab)).unwrap().event else { panic!() };
