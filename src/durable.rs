@@ -120,12 +120,12 @@ impl Durable {
             match self.hooks.waiting().await {
                 Ok(lanes) => self.deliver(lanes).await,
                 Err(error) => {
-                    tracing::warn!(error = %telemetry::chain(&error), "deliveries cannot be looked through; trying again")
+                    tracing::warn!(error = %telemetry::chain(&error), "deliveries cannot be looked through; trying again");
                 }
             }
             self.clock.sleep(DELIVERIES).await;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn deliver(&self, lanes: Vec<Lane>) {

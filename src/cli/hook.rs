@@ -37,13 +37,12 @@ pub(super) async fn run(command: Command, server: &Where, output: Output) -> any
             Ok(print(&shown(output, &answer, show)))
         }
         Command::Redeliver { name, id } => {
-            let ids = match id {
-                Some(id) => vec![id],
-                None => {
-                    let answer = remote.get(&format!("hooks/{}", segment(&name))).await?;
-                    let dead = answer["dead"].as_array().into_iter().flatten();
-                    dead.filter_map(|dead| dead["id"].as_str().map(str::to_owned)).collect()
-                }
+            let ids = if let Some(id) = id {
+                vec![id]
+            } else {
+                let answer = remote.get(&format!("hooks/{}", segment(&name))).await?;
+                let dead = answer["dead"].as_array().into_iter().flatten();
+                dead.filter_map(|dead| dead["id"].as_str().map(str::to_owned)).collect()
             };
             for id in &ids {
                 remote.post(&format!("hooks/{}/dead/{}/redeliver", segment(&name), segment(id)), &Value::Null).await?;

@@ -1,5 +1,6 @@
 //! `roadstead promotion`.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -186,10 +187,10 @@ fn show(rule: &Value) -> String {
     );
     if !rule["hold"].is_null() {
         let hold = &rule["hold"];
-        out.push_str(&format!("held by {} since {}: {}\n", text(hold, "by"), moment(text(hold, "at")), text(hold, "why")));
+        let _ = writeln!(out, "held by {} since {}: {}", text(hold, "by"), moment(text(hold, "at")), text(hold, "why"));
     }
     for refused in rule["refused"].as_array().into_iter().flatten() {
-        out.push_str(&format!("refuses {}: {}\n", text(refused, "digest"), text(refused, "why")));
+        let _ = writeln!(out, "refuses {}: {}", text(refused, "digest"), text(refused, "why"));
     }
     let row = |promotion: &Value| {
         let commit = text(promotion, "commit");
@@ -219,10 +220,10 @@ fn line(promotion: &Value) -> String {
     let (commit, why) = (text(promotion, "commit"), text(promotion, "why"));
     let mut out = format!("{} {} {}", text(promotion, "name"), text(promotion, "tag"), text(promotion, "phase"));
     if !commit.is_empty() {
-        out.push_str(&format!(" in {commit}"));
+        let _ = write!(out, " in {commit}");
     }
     if !why.is_empty() {
-        out.push_str(&format!(": {why}"));
+        let _ = write!(out, ": {why}");
     }
     out.push('\n');
     out

@@ -27,7 +27,7 @@ pub(super) fn edit(mut section: Section<'_, '_>) -> Option<(String, Edit)> {
     }
     let parts = Parts::read(&mut section);
     if let [kind] = given[..] {
-        parts.check(&section, kind);
+        check(&section, kind);
     }
     section.finish();
     let [kind] = given[..] else { return None };
@@ -98,49 +98,6 @@ impl Parts {
         }
     }
 
-    /// What is missing beside the path of the file, and what belongs to others.
-    fn check(&self, section: &Section<'_, '_>, kind: &str) {
-        let own = KINDS.iter().find(|(name, _)| *name == kind).map(|(_, keys)| *keys).unwrap_or_default();
-        for key in KINDS.iter().flat_map(|(_, keys)| *keys).filter(|key| !own.contains(key)) {
-            if section.given(key).is_some() {
-                section.wrong(key, format!("is of no use with `{kind}`; remove it"));
-            }
-        }
-        let needed: &[(&str, &str)] = match kind {
-            "kustomization" | "application" => &[("image", "is missing; write the image's name as the manifests have it")],
-            "manifest" => &[
-                ("object", "is missing; write the metadata.name of the manifest"),
-                ("container", "is missing; write the name of the container"),
-            ],
-            _ => &[],
-        };
-        for (key, text) in needed.iter().filter(|(key, _)| section.given(key).is_none()) {
-            section.missing(key, None, text);
-        }
-        if kind != "helm" {
-            return;
-        }
-        match (section.given("value"), section.given("tag")) {
-            (Some(_), Some(_)) => section.wrong("tag", "stands beside `value`, which has the whole image; keep one".to_owned()),
-            (None, None) => section.missing(
-                "tag",
-                None,
-                "is missing; write where the values have the tag, such as \"image.tag\", or with `value` where they have the whole",
-            ),
-            (Some(_), None) => {
-                for key in ["digest", "name"].into_iter().filter(|key| section.given(key).is_some()) {
-                    section.wrong(key, "is of no use with `value`, which has the whole image; remove it".to_owned());
-                }
-            }
-            (None, Some(_)) => {
-                if section.given("name").is_some() != section.given("new_name").is_some() {
-                    let text = "`name` says where the image's name is written and `new_name` what; write both, or none";
-                    section.wrong(if section.given("name").is_some() { "name" } else { "new_name" }, text.to_owned());
-                }
-            }
-        }
-    }
-
     fn place(self, kind: &str) -> Option<(String, Edit)> {
         let Self { paths, image, new_name, write, value, tag, digest, name, kind: object_kind, object, container } = self;
         let [kustomization, helm, manifest, application] = paths;
@@ -159,6 +116,49 @@ impl Parts {
             }
             _ => (application?, Edit::Application(Application { name: object, image: image?, new_name, write })),
         })
+    }
+}
+
+/// What is missing beside the path of the file, and what belongs to others.
+fn check(section: &Section<'_, '_>, kind: &str) {
+    let own = KINDS.iter().find(|(name, _)| *name == kind).map(|(_, keys)| *keys).unwrap_or_default();
+    for key in KINDS.iter().flat_map(|(_, keys)| *keys).filter(|key| !own.contains(key)) {
+        if section.given(key).is_some() {
+            section.wrong(key, format!("is of no use with `{kind}`; remove it"));
+        }
+    }
+    let needed: &[(&str, &str)] = match kind {
+        "kustomization" | "application" => &[("image", "is missing; write the image's name as the manifests have it")],
+        "manifest" => &[
+            ("object", "is missing; write the metadata.name of the manifest"),
+            ("container", "is missing; write the name of the container"),
+        ],
+        _ => &[],
+    };
+    for (key, text) in needed.iter().filter(|(key, _)| section.given(key).is_none()) {
+        section.missing(key, None, text);
+    }
+    if kind != "helm" {
+        return;
+    }
+    match (section.given("value"), section.given("tag")) {
+        (Some(_), Some(_)) => section.wrong("tag", "stands beside `value`, which has the whole image; keep one".to_owned()),
+        (None, None) => section.missing(
+            "tag",
+            None,
+            "is missing; write where the values have the tag, such as \"image.tag\", or with `value` where they have the whole",
+        ),
+        (Some(_), None) => {
+            for key in ["digest", "name"].into_iter().filter(|key| section.given(key).is_some()) {
+                section.wrong(key, "is of no use with `value`, which has the whole image; remove it".to_owned());
+            }
+        }
+        (None, Some(_)) => {
+            if section.given("name").is_some() != section.given("new_name").is_some() {
+                let text = "`name` says where the image's name is written and `new_name` what; write both, or none";
+                section.wrong(if section.given("name").is_some() { "name" } else { "new_name" }, text.to_owned());
+            }
+        }
     }
 }
 

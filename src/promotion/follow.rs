@@ -111,9 +111,8 @@ impl Promotions {
             self.0.ledgers.update(&rule.name, told).await?;
         }
         let Some(argocd) = &deployer.argocd else { return Ok(true) };
-        let (phase, why) = match self.watch_over(job, rule, deployer, argocd, promotion).await? {
-            Some(ended) => ended,
-            None => return Ok(!job.cancelled().is_cancelled()),
+        let Some((phase, why)) = self.watch_over(job, rule, deployer, argocd, promotion).await? else {
+            return Ok(!job.cancelled().is_cancelled());
         };
         self.ended(job, rule, deployer, promotion, phase, why).await?;
         Ok(true)
@@ -144,7 +143,12 @@ impl Promotions {
         let name = format!("{}/{}", rule.name, promotion.number);
         match &trouble {
             None => {
-                tracing::info!(promotion = name, event = promotion.event, commit = promotion.commit, "those who deploy were told")
+                tracing::info!(
+                    promotion = name,
+                    event = promotion.event,
+                    commit = promotion.commit,
+                    "those who deploy were told"
+                );
             }
             Some(why) => {
                 job.log(Level::Error, why.clone());
@@ -304,7 +308,7 @@ impl Promotions {
                 self.poke(Poke::Branch(rule.branch.clone()));
             }
             Some(Err(why)) => {
-                tracing::error!(promotion = name, event = promotion.event, why, "it is not well, and cannot be taken back")
+                tracing::error!(promotion = name, event = promotion.event, why, "it is not well, and cannot be taken back");
             }
         }
         // Stages that waited for this one may go on.

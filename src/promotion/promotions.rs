@@ -74,7 +74,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     /// What is to be done next.
     pub(crate) pokes: Mutex<BTreeSet<Poke>>,
-    pub(crate) poked: Notify,
+    pub(crate) has_pokes: Notify,
 }
 
 /// Something that a job is to be submitted for.
@@ -92,8 +92,8 @@ impl Promotions {
     pub fn new(parts: Parts) -> Self {
         let Parts { rules, places, deployers, ledgers, content, verdicts, clock, metrics } = parts;
         let rules = rules.into_iter().map(|rule| (rule.name.clone(), rule)).collect();
-        let (pokes, poked) = (Mutex::default(), Notify::new());
-        Self(Arc::new(Inner { rules, places, deployers, ledgers, content, verdicts, clock, metrics, pokes, poked }))
+        let (pokes, has_pokes) = (Mutex::default(), Notify::new());
+        Self(Arc::new(Inner { rules, places, deployers, ledgers, content, verdicts, clock, metrics, pokes, has_pokes }))
     }
 
     /// All rules, in the order of their names.
@@ -150,7 +150,7 @@ impl Promotions {
     /// There is something to do.
     pub(crate) fn poke(&self, poke: Poke) {
         self.0.pokes.lock().unwrap_or_else(PoisonError::into_inner).insert(poke);
-        self.0.poked.notify_one();
+        self.0.has_pokes.notify_one();
     }
 
     /// Looks at the rule again, now.

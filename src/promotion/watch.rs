@@ -43,7 +43,7 @@ impl Promotions {
                 Some(poke) = tasks.next() => {
                     asked.remove(&poke);
                 }
-                () = self.0.poked.notified() => {}
+                () = self.0.has_pokes.notified() => {}
                 () = self.0.clock.sleep(next.saturating_sub(self.0.clock.monotonic())) => {}
                 () = stop.cancelled() => return,
             }

@@ -67,7 +67,7 @@ pub(crate) async fn told(event: &TagEvent, registry: &Registry) -> Result<Event,
 
 /// What deliveries of forges start.
 pub(crate) struct Triggers {
-    triggers: Vec<(Trigger, Inbound)>,
+    known: Vec<(Trigger, Inbound)>,
     seen: Seen,
     jobs: Jobs,
     promotions: Promotions,
@@ -84,7 +84,7 @@ impl Triggers {
     ) -> Result<Self, InboundError> {
         let seen = Seen::new(state, Arc::clone(clock), hooks::SeenLimits::default());
         let bound = triggers.iter().map(|trigger| Ok((trigger.clone(), inbound(trigger, clock)?)));
-        Ok(Self { triggers: bound.collect::<Result<_, InboundError>>()?, seen, jobs, promotions, clock: Arc::clone(clock) })
+        Ok(Self { known: bound.collect::<Result<_, InboundError>>()?, seen, jobs, promotions, clock: Arc::clone(clock) })
     }
 
     /// Starts what the delivery is for. What it says is for the sender's log.
@@ -158,7 +158,7 @@ impl admin::Deliveries for Triggers {
     ) -> (StatusCode, &'static str) {
         // Whether there is such a trigger is for those who know its secret.
         let unknown = (StatusCode::UNAUTHORIZED, "unauthorized");
-        let Some((trigger, inbound)) = self.triggers.iter().find(|(trigger, _)| trigger.name == name) else {
+        let Some((trigger, inbound)) = self.known.iter().find(|(trigger, _)| trigger.name == name) else {
             tracing::warn!(trigger = name.chars().take(40).collect::<String>(), "a delivery for a trigger that is not there");
             return unknown;
         };

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use telemetry::Clock;
 
 use crate::door::{self, Asked};
 use crate::forge::{Bare, git};
@@ -21,11 +22,15 @@ pub(crate) const REPO_URL: &str = "http://gitea.gitea.svc.cluster.local:3000/mic
 /// From the sync to the health of what was synced.
 const UP: Duration = Duration::from_millis(700);
 
+fn clock() -> telemetry::SystemClock {
+    telemetry::SystemClock::default()
+}
+
 struct State {
     clone_of: String,
     path: String,
     /// The commit that is synced, what it has for images, and since when.
-    synced: Option<(String, Vec<String>, Instant)>,
+    synced: Option<(String, Vec<String>, SystemTime)>,
     /// Images with this in their name never become healthy.
     bad: BTreeSet<String>,
     heard: Vec<String>,
@@ -86,18 +91,18 @@ impl State {
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         let rendered = String::from_utf8(built.stdout).unwrap();
         let images = rendered.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("image: "));
-        self.synced = Some((commit, images.map(|image| image.trim_matches('"').to_owned()).collect(), Instant::now()));
+        self.synced = Some((commit, images.map(|image| image.trim_matches('"').to_owned()).collect(), clock().now()));
     }
 
     fn application(&self) -> Value {
         let Some((commit, images, since)) = &self.synced else { return Value::Null };
         let is_bad = images.iter().any(|image| self.bad.iter().any(|bad| image.contains(bad)));
-        let health = match (since.elapsed() > UP, is_bad) {
+        let health = match (clock().now().duration_since(*since).unwrap_or_default() > UP, is_bad) {
             (false, _) => "Progressing",
             (true, true) => "Degraded",
             (true, false) => "Healthy",
         };
-        let now = jiff::Timestamp::now().to_string();
+        let now = jiff::Timestamp::try_from(clock().now()).unwrap().to_string();
         json!({
             "metadata": { "name": "tinybird", "namespace": "argocd" },
             "spec": { "source": { "repoURL": REPO_URL, "targetRevision": "HEAD" } },

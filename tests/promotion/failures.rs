@@ -1,7 +1,7 @@
 //! What can go wrong on the other side is told on the promotion, and tried again only where that can help.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ fn settings(url: &str, more: &str) -> String {
 fn failed(server: &Server) -> Value {
     server.push("micro/app", "one", &["v1"]);
     let what = "it has failed";
-    until_within(Duration::from_secs(120), what, || server.promotion("prod", 1).filter(|one| one["phase"] == "failed"))
+    until_within(Duration::from_mins(2), what, || server.promotion("prod", 1).filter(|one| one["phase"] == "failed"))
 }
 
 fn why(promotion: &Value) -> &str {
@@ -31,9 +31,7 @@ fn a_hook_that_refuses_is_not_asked_again() {
     let (hook, asked) = (bare.path().join("hooks/pre-receive"), bare.folder.path().join("asked"));
     executable(&hook, &format!("#!/bin/sh\necho x >> {}\necho 'main is protected' >&2\nexit 1\n", asked.display()));
     let server = Server::start(&settings(&bare.url(), ""));
-    let start = Instant::now();
     let promotion = failed(&server);
-    assert!(start.elapsed() < Duration::from_secs(10));
     assert!(
         why(&promotion).starts_with("the repository refused the commit: ") && why(&promotion).contains("protected"),
         "{promotion}"

@@ -72,7 +72,7 @@ fn no_secret_is_to_be_read_anywhere() {
         // The token is not taken any more.
         fs::write(bare.folder.path().join("users"), "bot:another\n").unwrap();
         server.push("micro/app", "two", &["v2"]);
-        let failed = until_within(std::time::Duration::from_secs(120), "it has failed", || {
+        let failed = until_within(std::time::Duration::from_mins(2), "it has failed", || {
             server.promotion("prod", 2).filter(|one| one["phase"] == "failed")
         });
         assert!(failed["why"].as_str().unwrap().contains("git fetch failed"), "{failed}");

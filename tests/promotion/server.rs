@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use oci::{Algorithm, Hasher};
 use reqwest::blocking::Client;
@@ -35,17 +35,19 @@ fn client() -> Client {
 
 /// Asks until there is an answer.
 pub(crate) fn until<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
-    until_within(Duration::from_secs(60), what, &mut holds)
+    until_within(Duration::from_mins(1), what, &mut holds)
 }
 
 pub(crate) fn until_within<T>(limit: Duration, what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
+    const PAUSE: Duration = Duration::from_millis(20);
+    let mut waited = Duration::ZERO;
     loop {
         if let Some(found) = holds() {
             return found;
         }
-        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        assert!(waited < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(PAUSE);
+        waited += PAUSE;
     }
 }
 

@@ -108,7 +108,7 @@ fn what_makes_no_sense_is_refused() {
 fn two_promotions_share_neither_a_name_nor_a_place() {
     let other = PLAIN.replace("\"p\"", "\"q\"");
     refused(
-        &(PLAIN.to_owned() + PLAIN).replace("\"k8s\"", "\"k8s\"").replacen("image = \"app\"", "image = \"x\"", 1),
+        &(PLAIN.to_owned() + PLAIN).replacen("image = \"app\"", "image = \"x\"", 1),
         "also the name of the promotion of line 1",
     );
     refused(&(PLAIN.to_owned() + &other), "is the place that the promotion of line 1 writes");
