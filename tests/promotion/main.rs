@@ -2,6 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod argo;
+mod bucket;
+#[path = "../support/buckets.rs"]
+mod buckets;
 mod crash;
 mod crowd;
 mod deploy;

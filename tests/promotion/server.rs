@@ -17,6 +17,8 @@ pub(crate) struct Server {
     pub(crate) url: String,
     process: Option<Child>,
     settings: String,
+    /// `[storage]` of its configuration; its own folder where there is none.
+    storage: Option<String>,
     environment: Vec<(String, String)>,
     client: Client,
 }
@@ -59,8 +61,17 @@ impl Server {
 
     pub(crate) fn start_in(folder: tempfile::TempDir, settings: &str, environment: &[(&str, &str)]) -> Self {
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut server =
-            Self { folder, url: String::new(), process: None, settings: settings.to_owned(), environment, client: client() };
+        let (settings, storage) = (settings.to_owned(), None);
+        let mut server = Self { folder, url: String::new(), process: None, settings, storage, environment, client: client() };
+        server.begin();
+        server
+    }
+
+    /// Starts it on a store that others use too.
+    pub(crate) fn start_on(storage: &str, settings: &str) -> Self {
+        let (folder, storage) = (tempfile::tempdir().unwrap(), Some(storage.to_owned()));
+        let (settings, environment) = (settings.to_owned(), Vec::new());
+        let mut server = Self { folder, url: String::new(), process: None, settings, storage, environment, client: client() };
         server.begin();
         server
     }
@@ -78,8 +89,9 @@ impl Server {
         let folder = self.folder.path();
         let upstreams = if self.settings.contains("[[upstream]]") { "" } else { "upstream = []\n" };
         let text = format!(
-            "{upstreams}[server]\nlisten = \"127.0.0.1:0\"\n[storage]\nurl = \"file:{}\"\n[log]\nformat = \"json\"\n{}",
-            folder.join("data").display(),
+            "{upstreams}[server]\nlisten = \"127.0.0.1:0\"\n[storage]\n{}\n[log]\nformat = \"json\"\n[admin]\ntoken_file = \"{}\"\n{}",
+            self.storage.clone().unwrap_or_else(|| format!("url = \"file:{}\"", folder.join("data").display())),
+            folder.join("admin-token").display(),
             self.settings
         );
         fs::write(self.configuration(), text).unwrap();
@@ -164,7 +176,7 @@ impl Server {
     }
 
     fn token(&self) -> String {
-        fs::read_to_string(self.folder.path().join("data/admin-token")).unwrap().trim().to_owned()
+        fs::read_to_string(self.folder.path().join("admin-token")).unwrap().trim().to_owned()
     }
 
     /// What `/api/v1/` answers.
@@ -186,7 +198,11 @@ impl Server {
 
     /// Waits until the promotion of this tag is in one of these phases, and gives it.
     pub(crate) fn reaches(&self, rule: &str, tag: &str, phases: &[&str]) -> Value {
-        until(&format!("{rule} {tag} {phases:?}"), || {
+        self.reaches_within(Duration::from_mins(1), rule, tag, phases)
+    }
+
+    pub(crate) fn reaches_within(&self, limit: Duration, rule: &str, tag: &str, phases: &[&str]) -> Value {
+        until_within(limit, &format!("{rule} {tag} {phases:?}"), || {
             let shown = self.api(&format!("promotions/{rule}"));
             let found = shown["promotions"].as_array()?.iter().find(|promotion| promotion["tag"] == tag)?.clone();
             phases.contains(&found["phase"].as_str()?).then_some(found)
@@ -196,12 +212,7 @@ impl Server {
     /// A command of the program, about this server.
     pub(crate) fn command(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_roadstead"));
-        command
-            .args(arguments)
-            .arg("--server")
-            .arg(&self.url)
-            .arg("--token-file")
-            .arg(self.folder.path().join("data/admin-token"));
+        command.args(arguments).arg("--server").arg(&self.url).arg("--token-file").arg(self.folder.path().join("admin-token"));
         command.output().unwrap()
     }
 

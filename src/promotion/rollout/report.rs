@@ -31,7 +31,7 @@ impl Observed {
     ///
     /// From `.app.metadata.name`, `.app.status.sync.revision`, `.app.status.health.status`, `.app.status.sync.status` and
     /// `.app.status.operationState.phase`. That is enough to know that something has happened, but not that the health is not the one
-    /// from before the operation: [`crate::judge()`] then wants a refresh, or a look. With `reconciled_at`, `finished_at`, `images`,
+    /// from before the operation: [`crate::rollout::judge()`] then wants a refresh, or a look. With `reconciled_at`, `finished_at`, `images`,
     /// `operation_revision`, `message`, `health_message` and `revisions`, each as in the application, it can say the last word.
     pub fn from_report(bytes: &[u8]) -> Result<Self, ReportError> {
         let report: Report = serde_json::from_slice(bytes)?;
