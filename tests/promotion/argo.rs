@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use telemetry::Clock;
 
+use crate::buckets::tool;
 use crate::door::{self, Asked};
 use crate::forge::{Bare, git};
-use crate::tool::tool;
 
 pub(crate) const SECRET: &str = "gogs-s3cret-of-argocd";
 pub(crate) const TOKEN: &str = "argocd-t0ken-for-the-api";

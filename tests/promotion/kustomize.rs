@@ -8,9 +8,9 @@ use promotion::{Edit, Image, Kustomization, Write};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, TestRunner};
 
+use crate::buckets::tool;
 use crate::forge::{DIGEST, OVERLAY};
 use crate::styles::{file, quoted, styles};
-use crate::tool::tool;
 
 /// Files of other styles that are rendered. Each takes a tenth of a second.
 const FILES: usize = 60;

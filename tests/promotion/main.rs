@@ -16,12 +16,8 @@ mod forge;
 mod git;
 mod kustomize;
 mod pipelines;
-#[path = "../support/ports.rs"]
-mod ports;
 mod secrets;
 mod server;
 #[path = "../../src/promotion/tests/promotion/styles.rs"]
 mod styles;
-#[path = "../support/tool.rs"]
-mod tool;
 mod ways;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use promotion::{Login, Outcome, Remote};
 
+use crate::buckets::port;
 use crate::forge::{Bare, Promoter, executable, git, intent};
-use crate::ports::port;
 
 pub(crate) const TOKEN: &str = "t0ken-that-nobody-may-see";
 const LIMIT: Duration = Duration::from_secs(30);
