@@ -109,6 +109,8 @@ pub struct Git {
     pub cache: Option<PathBuf>,
     /// No call of git takes longer.
     pub time_limit: Duration,
+    /// How long it is tried while git fails.
+    pub retry_for: Duration,
     /// How long is waited for more before a commit is made.
     pub batch: Duration,
     /// Who commits.

@@ -29,9 +29,11 @@ const BACKOFF: Duration = Duration::from_secs(30);
 const LONGEST_BACKOFF: Duration = Duration::from_mins(30);
 
 /// Jobs that are done here at the same time. Most wait for somebody else.
-const AT_ONCE: usize = 24;
+const AT_ONCE: usize = 32;
 /// Mirrors that run here at the same time; a promotion never waits for them.
 const MIRRORS_AT_ONCE: usize = 4;
+/// Applications that are watched here at the same time.
+const ROLLOUTS_AT_ONCE: usize = 12;
 /// The wait after git failed first.
 const GIT_BACKOFF: Duration = Duration::from_secs(2);
 /// And the longest.
@@ -83,11 +85,10 @@ impl Durable {
             at_once: MIRRORS_AT_ONCE,
         };
         jobs.register(mirror::KIND, kind, Arc::new(mirrors.clone()));
-        let kind =
-            Kind { attempts: promotion::ATTEMPTS, backoff: GIT_BACKOFF, longest_backoff: LONGEST_GIT_BACKOFF, ..Kind::default() };
-        jobs.register(promotion::KIND, kind, Arc::new(promotions.clone()));
-        let kind =
-            Kind { attempts: ROLLOUT_ATTEMPTS, backoff: GIT_BACKOFF, longest_backoff: LONGEST_GIT_BACKOFF, ..Kind::default() };
+        // It is tried until its time is over, which it knows itself.
+        let kind = Kind { attempts: u32::MAX, backoff: GIT_BACKOFF, longest_backoff: LONGEST_GIT_BACKOFF, ..Kind::default() };
+        jobs.register(promotion::KIND, kind.clone(), Arc::new(promotions.clone()));
+        let kind = Kind { attempts: ROLLOUT_ATTEMPTS, at_once: ROLLOUTS_AT_ONCE, ..kind };
         jobs.register(promotion::ROLLOUT_KIND, kind, Arc::new(Rollouts(promotions.clone())));
         let hooks = wiring::hooks::hooks(config, Arc::new(Kept(store.records("hooks"))), clock)?;
         jobs.register(hooks::KIND, Hooks::kind(), Arc::new(hooks.clone()));

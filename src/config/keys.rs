@@ -60,6 +60,7 @@ pub const KEYS: &[&str] = &[
     "git.program",
     "git.cache",
     "git.time_limit",
+    "git.retry_for",
     "git.batch",
     "git.name",
     "git.email",

@@ -169,6 +169,28 @@ impl Branch {
         Ok(Preview { outcome, changed })
     }
 
+    /// Brings an intent into a commit on the tip, at a branch of our own that is made anew: for a pull request. The outcome is as that of
+    /// [`Branch::land`], with a commit that is not in this branch yet.
+    pub async fn propose(
+        &self,
+        intent: &Intent,
+        message: impl Fn(&[Changed<'_>]) -> String,
+        by: &Signature,
+        branch: &str,
+    ) -> Result<Outcome, LandError> {
+        let tip = self.cache.fetch().await?;
+        let intents = std::slice::from_ref(intent);
+        let (edited, files) = edit(&self.cache, &tip, intents).await?;
+        let mut commit = tip.commit().clone();
+        if !files.is_empty() {
+            let text = message(&changed(intents, &edited));
+            commit = self.cache.commit(&tip, &files, &text, by).await?;
+            self.cache.publish(&commit, branch).await?.map_err(LandError::Refused)?;
+        }
+        let outcome = outcomes(edited, &commit, &tip, &files).pop();
+        outcome.ok_or_else(|| GitError::Run(std::io::Error::other("an intent has an outcome")).into())
+    }
+
     /// Brings all intents into one commit on the branch, and tells what became of each, in their order.
     ///
     /// `message` is asked for the text of the commit, with what it changes, and `by` for who makes it: more than once where races are

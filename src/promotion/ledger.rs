@@ -127,6 +127,12 @@ pub struct Promotion {
     /// The commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// What stands there after it, in a pull request or in the branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Values>,
+    /// Its pull request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull: Option<Pull>,
     /// The commit on which that stands, and all files that it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved: Option<(String, Vec<String>)>,
@@ -150,6 +156,15 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+/// A pull request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pull {
+    /// Its number at the forge.
+    pub number: u64,
+    /// Where people look at it.
+    pub url: String,
+}
+
 /// Where a promotion is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -158,6 +173,10 @@ pub enum Phase {
     Waiting,
     /// It is being written: it may stand in Git already.
     Committing,
+    /// A pull request has it, which waits for somebody to merge it.
+    Proposed,
+    /// Somebody closed its pull request.
+    Rejected,
     /// It stands in Git. Where nobody watches the cluster, this is the end.
     Committed,
     /// It is well in the cluster.
@@ -191,6 +210,8 @@ impl Phase {
         match self {
             Self::Waiting => "waiting",
             Self::Committing => "committing",
+            Self::Proposed => "proposed",
+            Self::Rejected => "rejected",
             Self::Committed => "committed",
             Self::Healthy => "healthy",
             Self::Degraded => "degraded",

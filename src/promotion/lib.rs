@@ -30,12 +30,11 @@ pub use edit::{Application, Container, Edit, Edited, Helm, Image, Kustomization,
 pub use follow::{Deployer, ROLLOUT_KIND, Rollouts};
 pub use git::{Cache, Commit, File, GitError, Login, Program, Pushed, Remote, RemoteError, Signature, Tip};
 pub use land::{Branch, Changed, Intent, LandError, Outcome, Over, Preview};
-pub use ledger::{Arrival, Ledger, LedgerError, Ledgers, Note, Phase, Promotion, Written};
+pub use ledger::{Arrival, Ledger, LedgerError, Ledgers, Note, Phase, Promotion, Pull, Written};
 pub use message::{TRAILER, Template, TemplateError, Told, is_ours};
 pub use operate::{OperateError, Plan};
 pub use place::{Place, PlaceSettings};
 pub use promotions::{Event, KIND, Parts, Promotions};
 pub use rule::{Gate, Order, Rule};
 pub use window::Window;
-pub use work::ATTEMPTS;
 pub use yaml::Refusal;

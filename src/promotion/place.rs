@@ -23,6 +23,8 @@ pub struct PlaceSettings {
     pub search: OsString,
     /// No call of git takes longer.
     pub limit: Duration,
+    /// So long it is tried while git fails.
+    pub patience: Duration,
     /// A folder of this place alone, for what is known of the branch. Whatever is there is removed.
     pub folder: PathBuf,
     /// Who commits: the name.
@@ -65,6 +67,12 @@ impl Place {
     #[must_use]
     pub fn batch(&self) -> Duration {
         self.settings.batch
+    }
+
+    /// So long it is tried while git fails.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.settings.patience
     }
 
     /// The branch, when nobody else has it.

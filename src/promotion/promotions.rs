@@ -200,6 +200,8 @@ pub(crate) fn offered(event: String, image: Arrival, by: Option<String>, from: O
         path: None,
         before: None,
         commit: None,
+        after: None,
+        pull: None,
         moved: None,
         is_told: false,
         offered: now,

@@ -13,8 +13,6 @@ use crate::place::Place;
 use crate::promotions::{Poke, Promotions};
 use crate::turn::{Next, SELF, TurnError};
 
-/// Runs of which git may fail before the promotions have failed.
-pub const ATTEMPTS: u32 = 5;
 /// Turns of one job; what comes after them is the next one's.
 const TURNS: u32 = 100;
 
@@ -50,7 +48,7 @@ impl Work for Promotions {
             match self.turn(&job, place).await {
                 Ok(names) if names.is_empty() => return Ended::Done(json!({ "promotions": written })),
                 Ok(names) => written.extend(names),
-                Err(stop) => return self.stopped(&job, &stop).await,
+                Err(stop) => return self.stopped(&job, place, &stop).await,
             }
         }
         Ended::Later { after: std::time::Duration::ZERO, reason: "there is more".to_owned() }
@@ -67,25 +65,42 @@ impl Promotions {
         if due.is_empty() {
             return Ok(Vec::new());
         }
+        match self.land(job, place, &due).await {
+            Err(Stop::Land(LandError::Refused(reason))) if due.len() == 1 => self.refused(job, &due, &reason).await,
+            // Perhaps one of them alone is not wanted, and the others need not suffer for it.
+            Err(Stop::Land(LandError::Refused(_))) => {
+                let mut names = Vec::new();
+                for next in due.chunks(1) {
+                    names.extend(match self.land(job, place, next).await {
+                        Err(Stop::Land(LandError::Refused(reason))) => self.refused(job, next, &reason).await,
+                        other => other,
+                    }?);
+                }
+                Ok(names)
+            }
+            other => other,
+        }
+    }
+
+    /// Brings these into one commit, and writes down what became of each.
+    async fn land(&self, job: &Running, place: &Place, due: &[Next<'_>]) -> Result<Vec<String>, Stop> {
         let intents: Vec<Intent> = due.iter().map(intent).collect();
         let held = place.hold().await?;
-        let message = |changes: &[Changed<'_>]| text(&due, &intents, changes);
-        let landed = held.branch()?.land(&intents, message, || place.signature(self.0.clock.now())).await;
+        let message = |changes: &[Changed<'_>]| text(due, &intents, changes);
+        let outcomes = held.branch()?.land(&intents, message, || place.signature(self.0.clock.now())).await?;
         drop(held);
         let mut names = Vec::new();
-        match landed {
-            Ok(outcomes) => {
-                for (next, outcome) in due.iter().zip(outcomes) {
-                    names.push(self.landed(job, next, outcome).await?);
-                }
-            }
-            // The server has said no, and would say it again.
-            Err(LandError::Refused(reason)) => {
-                for next in &due {
-                    names.push(self.failed(job, next, &format!("the repository refused the commit: {reason}")).await?);
-                }
-            }
-            Err(other) => return Err(other.into()),
+        for (next, outcome) in due.iter().zip(outcomes) {
+            names.push(self.landed(job, next, outcome).await?);
+        }
+        Ok(names)
+    }
+
+    /// The server has said no, and would say it again.
+    async fn refused(&self, job: &Running, due: &[Next<'_>], reason: &str) -> Result<Vec<String>, Stop> {
+        let mut names = Vec::new();
+        for next in due {
+            names.push(self.failed(job, next, &format!("the repository refused the commit: {reason}")).await?);
         }
         Ok(names)
     }
@@ -138,10 +153,11 @@ impl Promotions {
     }
 
     /// What is told of the promotions that were being written when git or the store failed.
-    async fn stopped(&self, job: &Running, stop: &Stop) -> Ended {
+    async fn stopped(&self, job: &Running, place: &Place, stop: &Stop) -> Ended {
         let reason = telemetry::chain(stop);
-        let is_last = job.attempt() >= ATTEMPTS;
         let now = self.now();
+        let patience = u64::try_from(place.patience().as_millis()).unwrap_or(u64::MAX);
+        let is_last = now.saturating_sub(job.record().started.unwrap_or(now)) >= patience;
         for rule in self.all().filter(|rule| rule.branch == job.key()) {
             let noted = |ledger: &mut Ledger| {
                 for promotion in ledger.promotions.iter_mut().filter(|promotion| promotion.phase == Phase::Committing) {

@@ -76,6 +76,7 @@ fn place(git: &config::Git, promotion: &config::Promotion, folder: &Path, search
         program: git.program.clone(),
         search,
         limit: git.time_limit,
+        patience: git.retry_for,
         folder: folder.join(&promotion.rule.branch),
         name: git.name.clone(),
         email: git.email.clone(),

@@ -108,7 +108,7 @@ fn check_says_what_would_be_served_and_no_secret() {
     }
     assert!(!ended.out.contains("hunter2"), "{}", ended.out);
     let without = run(folder.path(), &["check", "--config", "r.toml"], &[]);
-    without.expect_error(64, &["r.toml:6: upstream.password_env: names no variable", "set it to the password"]);
+    without.expect_error(64, &["r.toml:6: upstream.password_env: names no variable", "set it to the secret"]);
 }
 
 #[test]

@@ -10,8 +10,9 @@ use crate::server::{Server, rule, until, until_within};
 
 const ANALYTICS: &str = "ghost/traffic-analytics";
 
+/// The lines of `more` are those of `[git]`.
 fn settings(url: &str, more: &str) -> String {
-    rule("prod", "micro/app", "[{ glob = \"*\" }]", url, ANALYTICS, "") + more
+    rule("prod", "micro/app", "[{ glob = \"*\" }]", url, ANALYTICS, "") + "[git]\nretry_for = \"6s\"\n" + more
 }
 
 /// The promotion of v1, when it has failed.
@@ -45,6 +46,22 @@ fn a_hook_that_refuses_is_not_asked_again() {
 }
 
 #[test]
+fn what_one_promotion_is_refused_does_not_stop_the_others() {
+    let bare = Bare::new();
+    bare.human("stage", &[("k8s/overlays/stage/kustomization.yaml", &bare.file(FILE))]);
+    let text = "#!/bin/sh\nread -r old new ref\ngit diff --name-only $old $new | grep -q overlays/prod || exit 0\necho 'prod is frozen' >&2\nexit 1\n";
+    executable(&bare.path().join("hooks/pre-receive"), text);
+    let prod = rule("prod", "micro/app", "[{ glob = \"*\" }]", &bare.url(), ANALYTICS, "");
+    let stage = prod.replace("\"prod\"", "\"stage\"").replace("overlays/prod", "overlays/stage");
+    let server = Server::start(&(prod + &stage));
+    server.push("micro/app", "one", &["v1"]);
+    let refused = server.reaches("prod", "v1", &["failed"]);
+    assert!(why(&refused).contains("prod is frozen"), "{refused}");
+    server.reaches("stage", "v1", &["committed"]);
+    assert!(bare.file("k8s/overlays/stage/kustomization.yaml").contains("newTag: v1") && !bare.file(FILE).contains("newTag: v1"));
+}
+
+#[test]
 fn a_repository_that_is_gone_is_tried_for_a_while() {
     let bare = Bare::new();
     let gone = format!("{}-gone", bare.url());
@@ -63,7 +80,7 @@ fn a_git_that_hangs_is_ended_and_told() {
     let bare = Bare::new();
     let program = bare.folder.path().join("git");
     executable(&program, "#!/bin/sh\ncase \"$*\" in *fetch*) sleep 600 & wait ;; *) exec git \"$@\" ;; esac\n");
-    let more = format!("[git]\nprogram = \"{}\"\ntime_limit = \"1s\"\n", program.display());
+    let more = format!("program = \"{}\"\ntime_limit = \"1s\"\n", program.display());
     let server = Server::start(&settings(&bare.url(), &more));
     let promotion = failed(&server);
     assert!(why(&promotion).contains("git fetch did not end within 1 s"), "{promotion}");
@@ -72,7 +89,7 @@ fn a_git_that_hangs_is_ended_and_told() {
 #[test]
 fn a_server_without_git_serves_and_says_so() {
     let bare = Bare::new();
-    let server = Server::start(&settings(&bare.url(), "[git]\nprogram = \"/nowhere/git\"\n"));
+    let server = Server::start(&settings(&bare.url(), "program = \"/nowhere/git\"\n"));
     let promotion = failed(&server);
     assert!(why(&promotion).contains("git cannot be run"), "{promotion}");
 }
@@ -99,7 +116,7 @@ fn a_disk_that_is_full_is_told() {
         &program,
         "#!/bin/sh\ncase \"$*\" in *hash-object*) echo 'fatal: unable to write file: No space left on device' >&2; exit 128 ;; *) exec git \"$@\" ;; esac\n",
     );
-    let server = Server::start(&settings(&bare.url(), &format!("[git]\nprogram = \"{}\"\n", program.display())));
+    let server = Server::start(&settings(&bare.url(), &format!("program = \"{}\"\n", program.display())));
     server.push("micro/app", "one", &["v1"]);
     let told = until("it is told", || server.promotion("prod", 1).filter(|one| one["why"].is_string()));
     assert!(why(&told).contains("No space left on device"), "{told}");

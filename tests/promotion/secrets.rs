@@ -60,7 +60,7 @@ fn no_secret_is_to_be_read_anywhere() {
     };
     let section = rule("prod", "micro/app", "[{ glob = \"*\" }]", &url, "ghost/traffic-analytics", &argo.section(folder.path()));
     let settings = section.replace(&format!("git = {{ url = \"{url}\" }}"), &git("token"));
-    let settings = format!("{settings}[git]\ncache = \"{}\"\n", cache.display());
+    let settings = format!("{settings}[git]\nretry_for = \"5s\"\ncache = \"{}\"\n", cache.display());
     let mut server = Server::start_in(folder, &settings, &[]);
     let is_enough = AtomicBool::new(false);
     let mut read = String::new();

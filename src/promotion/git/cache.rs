@@ -140,8 +140,12 @@ impl Cache {
 
     /// Asks the remote for the tip of the branch; `None` if there is no such branch.
     pub async fn ask(&self) -> Result<Option<Commit>, GitError> {
-        let reference = self.remote.reference();
-        let text = self.git("ls-remote", &["ls-remote", "--quiet", "--", self.remote.url(), &reference], b"").await?;
+        self.at(&self.remote.reference()).await
+    }
+
+    /// Where a branch of the remote is.
+    async fn at(&self, reference: &str) -> Result<Option<Commit>, GitError> {
+        let text = self.git("ls-remote", &["ls-remote", "--quiet", "--", self.remote.url(), reference], b"").await?;
         let text = String::from_utf8_lossy(&text);
         let ours = text.lines().filter_map(|line| line.split_once('\t')).find(|(_, name)| *name == reference);
         ours.map(|(commit, _)| Commit::parse("ls-remote", commit)).transpose()
@@ -257,6 +261,21 @@ impl Cache {
             Err(GitError::Failed { what: "push", reason })
         };
         self.landed(commit, on, told).await
+    }
+
+    /// Points a branch of our own at a commit, whatever it pointed to: one that nobody else builds upon. `Err` with the server's reason
+    /// if it is not allowed.
+    ///
+    /// An error of git if it is not known what became of it.
+    pub async fn publish(&self, commit: &Commit, branch: &str) -> Result<Result<(), String>, GitError> {
+        let reference = format!("refs/heads/{branch}");
+        let new = format!("+{}:{reference}", commit.as_str());
+        let arguments = ["push", "--quiet", "--porcelain", "--no-verify", "--", self.remote.url(), &new];
+        let answer = self.answer("push", &arguments, b"", &[]).await?;
+        if self.at(&reference).await?.as_ref() == Some(commit) {
+            return Ok(Ok(()));
+        }
+        Ok(Err(answer.reason(|text| self.remote.redacted(text))))
     }
 
     /// What became of a push, whatever was answered. `told` is why the server does not want it, or why no answer came: then it may
