@@ -2,6 +2,7 @@
 
 use http::{Response, StatusCode};
 use oci::{Digest, Selector, Tag};
+use promotion::validate::Finding;
 use promotion::{Ledger, Note, OperateError, Order, Plan, Promotion, Rule};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -103,6 +104,21 @@ impl Admin {
         let Plan { image, says, diff } = self.parts().promotions.plan(name, tag.as_ref()).await?;
         let image = image.map(|image| json!({ "tag": image.tag, "digest": image.digest }));
         json(StatusCode::OK, &json!({ "image": image, "says": says, "diff": diff }))
+    }
+
+    pub(crate) async fn check(&self, name: &str) -> Result<Response<Body>, Refusal> {
+        let check = self.parts().promotions.check(name, &self.parts().hosts).await?;
+        let finding = |finding: &Finding| json!({ "path": finding.path, "line": finding.line, "what": finding.what });
+        let shown = json!({
+            "promotion": name,
+            "commit": check.commit,
+            "path": check.path,
+            "values": check.values,
+            "kustomizations": check.kustomizations,
+            "manifests": check.manifests,
+            "findings": check.findings.iter().map(finding).collect::<Vec<_>>(),
+        });
+        json(StatusCode::OK, &shown)
     }
 
     pub(crate) async fn operate(&self, name: &str, verb: Verb, body: &[u8]) -> Result<Response<Body>, Refusal> {

@@ -25,6 +25,8 @@ pub(crate) enum Route {
     Promotion(String),
     /// `GET /api/v1/promotions/NAME/diff?tag=`: what would be promoted, and how the file would change.
     Diff(String, Option<String>),
+    /// `GET /api/v1/promotions/NAME/check`: whether what is configured can work.
+    Check(String),
     /// `POST /api/v1/promotions/NAME/VERB`: run, hold, release, approve, rollback.
     Operate(String, Verb),
     /// `GET /api/v1/hooks`: who is told of what happens here.
@@ -94,6 +96,7 @@ impl Route {
             ["promotions"] => get(Self::Promotions),
             ["promotions", name] => get(Self::Promotion((*name).to_owned())),
             ["promotions", name, "diff"] => get(Self::Diff((*name).to_owned(), value(query, "tag"))),
+            ["promotions", name, "check"] => get(Self::Check((*name).to_owned())),
             ["promotions", name, verb] => {
                 let verb = Verb::parse(verb).ok_or_else(nothing)?;
                 post(Self::Operate((*name).to_owned(), verb))
@@ -120,6 +123,7 @@ impl Route {
             Self::Promotions => "admin_promotions",
             Self::Promotion(_) => "admin_promotion",
             Self::Diff(..) => "admin_promotion_diff",
+            Self::Check(_) => "admin_promotion_check",
             Self::Operate(..) => "admin_promotion_operate",
             Self::Hooks => "admin_hooks",
             Self::Hook(_) => "admin_hook",

@@ -38,6 +38,8 @@ pub struct Parts {
     pub mirrors: Mirrors,
     /// Promotions.
     pub promotions: Promotions,
+    /// What manifests call this registry.
+    pub hosts: Vec<String>,
     /// Those who are told of what happens here.
     pub hooks: Hooks,
     /// What takes deliveries of forges.
@@ -98,6 +100,7 @@ impl Admin {
             Route::Promotions => self.promotions().await,
             Route::Promotion(name) => self.promotion(&name).await,
             Route::Diff(name, tag) => self.diff(&name, tag.as_deref()).await,
+            Route::Check(name) => self.check(&name).await,
             Route::Operate(name, verb) => self.operate(&name, verb, &whole(body).await?).await,
             Route::Hooks => self.hooks().await,
             Route::Hook(name) => self.hook(&name).await,

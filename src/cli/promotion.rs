@@ -44,6 +44,11 @@ pub(super) enum Command {
         #[arg(long)]
         tag: Option<String>,
     },
+    /// Check that what is configured can work: the file is there, the entry is found, and some manifest has the image
+    Check {
+        /// The promotion's name in the configuration; without it, all
+        name: Option<String>,
+    },
     /// Write nothing more until it is released
     Hold {
         /// The promotion's name in the configuration
@@ -96,6 +101,7 @@ pub(super) async fn run(command: Command, server: &Where, output: Output) -> any
             let answer = remote.get(&format!("promotions/{}/diff{tag}", segment(name))).await?;
             return Ok(print(&shown(output, &answer, diff)));
         }
+        Command::Check { name } => return check(&remote, name.as_deref(), output).await,
         Command::Run { name, tag, detach, .. } => {
             let asked = operate(name, "run", json!({ "tag": tag })).await?;
             return follow(&remote, asked, *detach, output).await;
@@ -109,6 +115,47 @@ pub(super) async fn run(command: Command, server: &Where, output: Output) -> any
         Command::Approve { name, digest } => operate(name, "approve", json!({ "digest": digest })).await?,
     };
     Ok(print(&shown(output, &answer, show)))
+}
+
+/// Looks at the places of promotions. The process fails if something is wrong with one.
+async fn check(remote: &Remote, name: Option<&str>, output: Output) -> anyhow::Result<ExitCode> {
+    let names: Vec<String> = if let Some(name) = name {
+        vec![name.to_owned()]
+    } else {
+        let all = remote.get("promotions").await?;
+        let all = all["promotions"].as_array().into_iter().flatten();
+        all.map(|promotion| text(promotion, "name").to_owned()).collect()
+    };
+    let mut checks = Vec::new();
+    for name in &names {
+        checks.push(remote.get(&format!("promotions/{}/check", segment(name))).await?);
+    }
+    let is_fine = checks.iter().all(|check| check["findings"].as_array().is_some_and(Vec::is_empty));
+    let code = print(&shown(output, &json!({ "checks": checks }), checked));
+    Ok(if is_fine { code } else { ExitCode::from(FAILED) })
+}
+
+fn checked(answer: &Value) -> String {
+    let mut out = String::new();
+    for check in answer["checks"].as_array().into_iter().flatten() {
+        let commit = text(check, "commit");
+        let findings = check["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            out,
+            "{}: {} at {}, {} kustomizations and {} other files looked at",
+            text(check, "promotion"),
+            if findings.is_empty() { "ok" } else { "wrong" },
+            commit.get(..10).unwrap_or(commit),
+            check["kustomizations"],
+            check["manifests"],
+        );
+        for finding in findings {
+            let line = finding["line"].as_u64().map(|line| format!(":{line}")).unwrap_or_default();
+            let _ = writeln!(out, "  {}{line}: {}", text(finding, "path"), text(finding, "what"));
+        }
+    }
+    out
 }
 
 /// Waits until a promotion is written, or is not going to be. The process fails with it.

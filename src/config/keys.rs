@@ -92,6 +92,7 @@ pub const KEYS: &[&str] = &[
     "promotion.edit.kind",
     "promotion.edit.object",
     "promotion.edit.container",
+    "promotion.validate",
     "promotion.message",
     "promotion.skip_ci",
     "promotion.platforms",

@@ -103,6 +103,7 @@ fn one(section: &mut Section<'_, '_>) -> Option<Promotion> {
     let place = edits::edit(section.section("edit"));
     let mut template = section.value("message", Template::default(), message);
     template.skip_ci = section.value("skip_ci", true, value::boolean);
+    let validates = section.value("validate", true, value::boolean);
     let gate = gate(section);
     let limit = section.value("limit", LIMIT, value::count);
     let within = section.value("limit_within", WITHIN, value::limit);
@@ -131,6 +132,7 @@ fn one(section: &mut Section<'_, '_>) -> Option<Promotion> {
         branch: remote.key(),
         path,
         edit,
+        validates,
         message: template,
         gate,
         breaker: Some((limit, within)),

@@ -14,6 +14,7 @@ use telemetry::Clock;
 
 use crate::edit::{Edit, Image, Values};
 use crate::git::{Cache, Commit, File, GitError, Pushed, Signature, Tip};
+use crate::validate::{self, Names};
 use crate::yaml::Refusal;
 
 /// Names that kustomize takes for its file.
@@ -34,6 +35,8 @@ pub struct Intent {
     pub image: Image,
     /// What may stand there now: the values that we wrote last, and images that we were writing. `None` for anything.
     pub over: Option<Over>,
+    /// The folder must be one that can be built after the edit.
+    pub is_validated: bool,
 }
 
 /// What an intent may take the place of. Anything else was written by somebody else, and stays.
@@ -227,10 +230,66 @@ impl Branch {
 /// Files that were read, by their paths: as they were, and as they are to be.
 type Files = BTreeMap<String, (File, Vec<u8>)>;
 
-/// The files of the tip as they are to be, as far as they change.
+/// The files of the tip as they are to be, as far as they change. An intent that would leave a folder that cannot be built is refused,
+/// and the others are as without it.
 async fn edit(cache: &Cache, tip: &Tip, intents: &[Intent]) -> Result<(Vec<Edited>, Vec<File>), GitError> {
+    let mut broken = BTreeMap::new();
+    loop {
+        let (edited, files) = edit_without(cache, tip, intents, &broken).await?;
+        let found = validate(cache, tip, intents, &edited, &files).await?;
+        if found.is_empty() {
+            return Ok((edited, files));
+        }
+        broken.extend(found);
+    }
+}
+
+/// Which intents change a folder that cannot be built then, by their numbers.
+async fn validate(
+    cache: &Cache,
+    tip: &Tip,
+    intents: &[Intent],
+    edited: &[Edited],
+    files: &[File],
+) -> Result<BTreeMap<usize, Refusal>, GitError> {
+    let is_meant = |(intent, edited): &(&Intent, &Edited)| intent.is_validated && matches!(edited, Edited::Changed { .. });
+    let mut broken = BTreeMap::new();
+    if !intents.iter().zip(edited).any(|pair| is_meant(&pair)) {
+        return Ok(broken);
+    }
+    let mut all = cache.files(tip).await?;
+    for file in files {
+        all.add(&file.path, Some(file.bytes.clone()));
+    }
+    for (number, (intent, edited)) in intents.iter().zip(edited).enumerate().filter(|(_, pair)| is_meant(pair)) {
+        let Edited::Changed { path, .. } = edited else { continue };
+        let report = match &intent.edit {
+            Edit::Kustomization(_) => {
+                let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+                validate::folder(&all, folder, &Names::default())
+            }
+            _ => validate::file(&all, path, &Names::default()),
+        };
+        if let Some(first) = report.findings.first() {
+            let why = format!("what is deployed from there cannot be built: {first}; mend it, or promote with validate = false");
+            broken.insert(number, Refusal::whole(why));
+        }
+    }
+    Ok(broken)
+}
+
+async fn edit_without(
+    cache: &Cache,
+    tip: &Tip,
+    intents: &[Intent],
+    broken: &BTreeMap<usize, Refusal>,
+) -> Result<(Vec<Edited>, Vec<File>), GitError> {
     let (mut results, mut files): (Vec<Edited>, Files) = (Vec::new(), Files::new());
-    for intent in intents {
+    for (number, intent) in intents.iter().enumerate() {
+        if let Some(refusal) = broken.get(&number) {
+            results.push(Edited::Refused { path: intent.path.clone(), refusal: refusal.clone() });
+            continue;
+        }
         let path = match find(cache, tip, intent, &mut files).await? {
             Ok(path) => path,
             Err(refusal) => {
@@ -277,7 +336,7 @@ fn overruled(intent: &Intent, result: &mut Edited, files: &Files) {
 
 /// The file of an intent, read into `files`.
 async fn find(cache: &Cache, tip: &Tip, intent: &Intent, files: &mut Files) -> Result<Result<String, Refusal>, GitError> {
-    let names = match names(intent) {
+    let names = match names(&intent.path, &intent.edit) {
         Ok(names) => names,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -299,23 +358,32 @@ async fn find(cache: &Cache, tip: &Tip, intent: &Intent, files: &mut Files) -> R
             Err(other) => return Err(other),
         }
     }
-    Ok(match found.len() {
+    Ok(one_of(found))
+}
+
+/// The path of the file of a place, where `is_there` says which paths are.
+pub(crate) fn place_of(path: &str, edit: &Edit, is_there: impl Fn(&str) -> bool) -> Result<String, Refusal> {
+    one_of(names(path, edit)?.into_iter().filter(|name| is_there(name)).collect())
+}
+
+fn one_of(mut found: Vec<String>) -> Result<String, Refusal> {
+    match found.len() {
         1 => Ok(found.remove(0)),
         0 => Err(Refusal::whole("is not in the repository")),
         _ => Err(Refusal::whole(format!("has {}, of which kustomize takes only one; remove the others", found.join(" and ")))),
-    })
+    }
 }
 
 /// The paths at which the file of an intent may be.
-fn names(intent: &Intent) -> Result<Vec<String>, Refusal> {
-    let parts: Vec<&str> = intent.path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    if intent.path.starts_with('/') || parts.contains(&"..") || intent.path.contains(char::is_control) {
+fn names(path: &str, edit: &Edit) -> Result<Vec<String>, Refusal> {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if path.starts_with('/') || parts.contains(&"..") || path.contains(char::is_control) {
         return Err(Refusal::whole("is no path within a repository"));
     }
     let path = parts.join("/");
     let is_file = Path::new(&path).extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
         || parts.last() == Some(&"Kustomization");
-    match &intent.edit {
+    match edit {
         Edit::Kustomization(_) if !is_file => {
             let folder = if path.is_empty() { path } else { format!("{path}/") };
             Ok(KUSTOMIZATIONS.map(|name| format!("{folder}{name}")).to_vec())

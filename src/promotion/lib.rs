@@ -5,6 +5,7 @@
 //! ([`Edit`]: bytes in, bytes out, or the reason why that is not safe), and the commit is brought to the branch whatever happens to it
 //! meanwhile ([`Branch`]). What a person changed in Git is never overwritten.
 
+mod check;
 mod choose;
 mod content;
 mod edit;
@@ -20,11 +21,13 @@ mod promotions;
 pub mod rollout;
 mod rule;
 mod turn;
+pub mod validate;
 mod watch;
 mod window;
 mod work;
 mod yaml;
 
+pub use check::Check;
 pub use content::{Content, Found, Verdicts};
 pub use edit::{Application, Container, Edit, Edited, Helm, Image, Kustomization, Values, Write};
 pub use follow::{Deployer, ROLLOUT_KIND, Rollouts};

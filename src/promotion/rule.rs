@@ -27,6 +27,8 @@ pub struct Rule {
     pub path: String,
     /// The place in it.
     pub edit: Edit,
+    /// Nothing is committed into a folder that cannot be built.
+    pub validates: bool,
     /// The text of the commit.
     pub message: Template,
     /// What must hold of an image before it is written.
@@ -105,6 +107,7 @@ pub(crate) mod tests {
             branch: "branch".to_owned(),
             path: "k8s/overlays/prod".to_owned(),
             edit: Edit::Kustomization(Kustomization { image: "app".to_owned(), new_name: None, write: Write::TagAndDigest }),
+            validates: true,
             message: Template::default(),
             gate: Gate::default(),
             breaker: None,

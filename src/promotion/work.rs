@@ -182,7 +182,13 @@ impl Promotions {
 pub(crate) fn intent(next: &Next<'_>) -> Intent {
     let ledger = &next.ledger;
     let over = ledger.written.as_ref().map(|written| Over { written: written.values.clone(), writing: ledger.writing.clone() });
-    Intent { path: next.rule.path.clone(), edit: next.rule.edit.clone(), image: next.promotion.image.image(), over }
+    Intent {
+        path: next.rule.path.clone(),
+        edit: next.rule.edit.clone(),
+        image: next.promotion.image.image(),
+        over,
+        is_validated: next.rule.validates,
+    }
 }
 
 /// The text of the commit: that of the first rule whose place it changes.

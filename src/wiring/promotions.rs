@@ -58,6 +58,15 @@ pub(crate) fn promotions(
     }))
 }
 
+/// What manifests call this server.
+pub(crate) fn hosts(config: &Config) -> Vec<String> {
+    let external = config.server.external_url.as_ref().and_then(|url| {
+        let host = url.host_str()?;
+        Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+    });
+    external.into_iter().chain([config.server.listen.to_string()]).collect()
+}
+
 /// Who is told of commits, and what is watched.
 pub(crate) fn deployer(settings: &config::Deployer, clock: &Arc<dyn Clock>) -> Result<Deployer, SettingsError> {
     let notifies = settings.notifies.iter().map(|notify| Notify::new(notify.clone(), clock));

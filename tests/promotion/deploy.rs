@@ -7,26 +7,9 @@ use serde_json::Value;
 
 use crate::argo::Argo;
 use crate::forge::{Bare, FILE};
-use crate::kustomize::repository;
 use crate::server::{Server, rule, until};
 
 const ANALYTICS: &str = "ghost/traffic-analytics";
-
-/// A repository with the first pipeline's base and overlay.
-fn pipeline() -> Bare {
-    let bare = Bare::new();
-    let folder = repository();
-    let names = [
-        "k8s/base/kustomization.yaml",
-        "k8s/base/tinybird.yaml",
-        "k8s/base/analytics.yaml",
-        "k8s/overlays/prod/resource-limits.yaml",
-    ];
-    let texts = names.map(|name| fs::read_to_string(folder.path().join(name)).unwrap());
-    let files: Vec<(&str, &str)> = names.into_iter().zip(texts.iter().map(String::as_str)).collect();
-    bare.human("base", &files);
-    bare
-}
 
 fn start(bare: &Bare, argo: &Argo, more: &str) -> Server {
     let folder = tempfile::tempdir().unwrap();
@@ -47,7 +30,7 @@ fn podman(server: &Server, arguments: &[&str]) {
 
 #[test]
 fn what_podman_pushes_is_healthy_in_the_cluster() {
-    let bare = pipeline();
+    let bare = Bare::new();
     let argo = Argo::start(&bare, "k8s/overlays/prod");
     let server = start(&bare, &argo, "");
     fs::write(server.folder.path().join("app.js"), "traffic").unwrap();
@@ -88,7 +71,7 @@ fn what_podman_pushes_is_healthy_in_the_cluster() {
 
 #[test]
 fn what_is_not_well_is_taken_back_by_itself() {
-    let bare = pipeline();
+    let bare = Bare::new();
     let argo = Argo::start(&bare, "k8s/overlays/prod");
     let server = start(&bare, &argo, "rollback = true\n");
     let first = server.push("micro/traffic-analytics", "one", &["main-1"]);
@@ -110,7 +93,7 @@ fn what_is_not_well_is_taken_back_by_itself() {
 
 #[test]
 fn a_cluster_that_nobody_can_look_at_is_told() {
-    let bare = pipeline();
+    let bare = Bare::new();
     let argo = Argo::start(&bare, "k8s/overlays/prod");
     let server = start(&bare, &argo, "healthy_within = \"3s\"\n");
     let other = fs::read_to_string(server.configuration()).unwrap().replace("argocd-token\"", "argocd-secret\"");

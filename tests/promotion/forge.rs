@@ -33,7 +33,26 @@ patchesStrategicMerge:
   - resource-limits.yaml
 ";
 
-/// A bare repository with the overlay in it.
+/// The patch that it names.
+pub(crate) const LIMITS: &str = "apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: tinybird
+spec:
+  template:
+    spec:
+      containers:
+        - name: main
+          resources: {limits: {memory: 2Gi}}
+";
+
+pub(crate) fn deployment(name: &str, image: &str) -> String {
+    format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {name}\nspec:\n  template:\n    spec:\n      containers:\n        - name: main\n          image: {image}:latest\n"
+    )
+}
+
+/// A bare repository with the overlay in it, and what that is built of.
 pub(crate) struct Bare {
     pub(crate) folder: tempfile::TempDir,
 }
@@ -54,7 +73,16 @@ impl Bare {
     pub(crate) fn new() -> Self {
         let bare = Self { folder: tempfile::tempdir().unwrap() };
         git(bare.folder.path(), &["init", "--quiet", "--bare", "--initial-branch=main", "repo.git"]);
-        bare.human("first", &[(FILE, OVERLAY)]);
+        let (tinybird, analytics) =
+            (deployment("tinybird", "tinybirdco/tinybird-local"), deployment("analytics", "ghost/traffic-analytics"));
+        let files = [
+            (FILE, OVERLAY),
+            ("k8s/base/kustomization.yaml", "resources: [tinybird.yaml, analytics.yaml]\n"),
+            ("k8s/base/tinybird.yaml", &tinybird),
+            ("k8s/base/analytics.yaml", &analytics),
+            ("k8s/overlays/prod/resource-limits.yaml", LIMITS),
+        ];
+        bare.human("first", &files);
         bare
     }
 
@@ -153,5 +181,6 @@ pub(crate) fn intent(image: &str, tag: &str) -> Intent {
         edit: Edit::Kustomization(Kustomization { image: image.to_owned(), new_name: None, write: Write::Tag }),
         image: Image { tag: oci::Tag::parse(tag).unwrap(), digest: oci::Digest::parse(DIGEST).unwrap() },
         over: None,
+        is_validated: false,
     }
 }

@@ -9,7 +9,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::buckets::tool;
-use crate::forge::{DIGEST, OVERLAY};
+use crate::forge::{DIGEST, LIMITS, OVERLAY, deployment};
 use crate::styles::{file, quoted, styles};
 
 /// Files of other styles that are rendered. Each takes a tenth of a second.
@@ -27,22 +27,15 @@ fn images(rendered: &str) -> Vec<&str> {
     values.map(|value| value.trim_matches(['"', '\''])).collect()
 }
 
-fn deployment(name: &str, image: &str) -> String {
-    format!(
-        "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {name}\nspec:\n  template:\n    spec:\n      containers:\n        - name: main\n          image: {image}\n"
-    )
-}
-
 pub(crate) fn repository() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let (base, overlay) = (folder.path().join("k8s/base"), folder.path().join("k8s/overlays/prod"));
     fs::create_dir_all(&base).unwrap();
     fs::create_dir_all(&overlay).unwrap();
     fs::write(base.join("kustomization.yaml"), "resources: [tinybird.yaml, analytics.yaml]\n").unwrap();
-    fs::write(base.join("tinybird.yaml"), deployment("tinybird", "tinybirdco/tinybird-local:latest")).unwrap();
-    fs::write(base.join("analytics.yaml"), deployment("analytics", "ghost/traffic-analytics:latest")).unwrap();
-    let limits = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: tinybird\nspec:\n  template:\n    spec:\n      containers:\n        - name: main\n          resources: {limits: {memory: 2Gi}}\n";
-    fs::write(overlay.join("resource-limits.yaml"), limits).unwrap();
+    fs::write(base.join("tinybird.yaml"), deployment("tinybird", "tinybirdco/tinybird-local")).unwrap();
+    fs::write(base.join("analytics.yaml"), deployment("analytics", "ghost/traffic-analytics")).unwrap();
+    fs::write(overlay.join("resource-limits.yaml"), LIMITS).unwrap();
     fs::write(overlay.join("kustomization.yaml"), OVERLAY).unwrap();
     folder
 }

@@ -5,6 +5,7 @@ mod argo;
 mod bucket;
 #[path = "../support/buckets.rs"]
 mod buckets;
+mod check;
 mod crash;
 mod crowd;
 mod deploy;

@@ -11,7 +11,6 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::argo::{self, Argo};
 use crate::forge::{Bare, FILE};
-use crate::kustomize::repository;
 use crate::server::{Server, rule, until_within};
 use crate::ways::{self, web};
 
@@ -45,11 +44,6 @@ fn arguments(is_enough: &AtomicBool) -> BTreeSet<String> {
 #[test]
 fn no_secret_is_to_be_read_anywhere() {
     let bare = Bare::new();
-    let folder = repository();
-    for name in ["base/kustomization.yaml", "base/tinybird.yaml", "base/analytics.yaml", "overlays/prod/resource-limits.yaml"] {
-        let text = fs::read_to_string(folder.path().join("k8s").join(name)).unwrap();
-        bare.human(name, &[(&format!("k8s/{name}"), &text)]);
-    }
     let (_web, url) = web(&bare);
     let argo = Argo::start(&bare, "k8s/overlays/prod");
     let folder = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::git::process::{Answer, Call, GitError, Program};
 use crate::git::remote::Remote;
+use crate::validate::{self, Files};
 
 /// Where the tip is kept here.
 const TIP: &str = "refs/roadstead/tip";
@@ -186,6 +187,35 @@ impl Cache {
         }
         let bytes = self.git("cat-file", &["cat-file", "blob", &blob], b"").await?;
         Ok(Some(File { path: path.to_owned(), bytes, is_program: mode == PROGRAM_FILE }))
+    }
+
+    /// All files of the tip, with the bytes of those that should be YAML. At most so many bytes in all.
+    pub async fn files(&self, tip: &Tip) -> Result<Files, GitError> {
+        let listed = self.git("ls-tree", &["ls-tree", "-r", "-z", "--full-tree", tip.0.as_str()], b"").await?;
+        let listed = String::from_utf8_lossy(&listed);
+        let (mut files, mut wanted) = (Files::new(), Vec::new());
+        for entry in listed.split('\0').filter(|entry| !entry.is_empty()) {
+            let Some((about, path)) = entry.split_once('\t') else { return Err(strange("ls-tree", entry)) };
+            let [mode, _, blob] = about.split(' ').collect::<Vec<_>>()[..] else { return Err(strange("ls-tree", entry)) };
+            match mode {
+                PLAIN_FILE | PROGRAM_FILE if validate::is_yaml(path) => wanted.push((path, blob)),
+                PLAIN_FILE | PROGRAM_FILE => files.add(path, None),
+                _ => files.add_link(path),
+            }
+        }
+        let names = wanted.iter().map(|(_, blob)| *blob).collect::<Vec<_>>().join("\n") + "\n";
+        let read = self.git("cat-file", &["cat-file", "--batch"], names.as_bytes()).await?;
+        let mut rest = read.as_slice();
+        for (path, _) in wanted {
+            // `NAME blob SIZE`, the bytes, and the end of a line.
+            let end = rest.iter().position(|byte| *byte == b'\n').ok_or_else(|| strange("cat-file", path))?;
+            let head = String::from_utf8_lossy(&rest[..end]).into_owned();
+            let size: Option<usize> = head.rsplit(' ').next().and_then(|size| size.parse().ok());
+            let bytes = size.and_then(|size| rest.get(end + 1..end + 1 + size)).ok_or_else(|| strange("cat-file", &head))?;
+            files.add(path, Some(bytes.to_vec()));
+            rest = rest.get(end + 2 + bytes.len()..).unwrap_or_default();
+        }
+        Ok(files)
     }
 
     /// Mode and name of what is at a path.
