@@ -48,7 +48,7 @@ fn a_hook_that_refuses_is_not_asked_again() {
 #[test]
 fn what_one_promotion_is_refused_does_not_stop_the_others() {
     let bare = Bare::new();
-    bare.human("stage", &[("k8s/overlays/stage/kustomization.yaml", &bare.file(FILE))]);
+    bare.overlay("stage");
     let text = "#!/bin/sh\nread -r old new ref\ngit diff --name-only $old $new | grep -q overlays/prod || exit 0\necho 'prod is frozen' >&2\nexit 1\n";
     executable(&bare.path().join("hooks/pre-receive"), text);
     let prod = rule("prod", "micro/app", "[{ glob = \"*\" }]", &bare.url(), ANALYTICS, "");

@@ -170,8 +170,7 @@ fn an_approval_is_for_a_digest() {
 #[test]
 fn stages_follow_one_another() {
     let bare = Bare::new();
-    let text = OVERLAY.to_owned();
-    bare.human("stages", &[("k8s/overlays/dev/kustomization.yaml", &text)]);
+    bare.overlay("dev");
     let dev = rule("dev", "micro/app", "[{ glob = \"*\" }]", &bare.url(), ANALYTICS, "").replace("overlays/prod", "overlays/dev");
     let prod = rule("prod", "micro/app", "[{ glob = \"*\" }]", &bare.url(), ANALYTICS, "after = \"dev\"\nsoak = \"3s\"");
     let server = Server::start(&(dev + &prod));

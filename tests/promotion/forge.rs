@@ -48,7 +48,7 @@ spec:
 
 pub(crate) fn deployment(name: &str, image: &str) -> String {
     format!(
-        "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {name}\nspec:\n  template:\n    spec:\n      containers:\n        - name: main\n          image: {image}:latest\n"
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {name}\nspec:\n  template:\n    spec:\n      containers:\n        - name: main\n          image: {image}\n"
     )
 }
 
@@ -73,8 +73,10 @@ impl Bare {
     pub(crate) fn new() -> Self {
         let bare = Self { folder: tempfile::tempdir().unwrap() };
         git(bare.folder.path(), &["init", "--quiet", "--bare", "--initial-branch=main", "repo.git"]);
-        let (tinybird, analytics) =
-            (deployment("tinybird", "tinybirdco/tinybird-local"), deployment("analytics", "ghost/traffic-analytics"));
+        let (tinybird, analytics) = (
+            deployment("tinybird", "tinybirdco/tinybird-local:latest"),
+            deployment("analytics", "ghost/traffic-analytics:latest"),
+        );
         let files = [
             (FILE, OVERLAY),
             ("k8s/base/kustomization.yaml", "resources: [tinybird.yaml, analytics.yaml]\n"),
@@ -117,6 +119,15 @@ impl Bare {
             }
         }
         panic!("the human never got a commit in");
+    }
+
+    /// Another overlay, of the same base.
+    pub(crate) fn overlay(&self, name: &str) {
+        let folder = format!("k8s/overlays/{name}");
+        self.human(
+            name,
+            &[(&format!("{folder}/kustomization.yaml"), OVERLAY), (&format!("{folder}/resource-limits.yaml"), LIMITS)],
+        );
     }
 
     pub(crate) fn file(&self, path: &str) -> String {

@@ -33,8 +33,8 @@ pub(crate) fn repository() -> tempfile::TempDir {
     fs::create_dir_all(&base).unwrap();
     fs::create_dir_all(&overlay).unwrap();
     fs::write(base.join("kustomization.yaml"), "resources: [tinybird.yaml, analytics.yaml]\n").unwrap();
-    fs::write(base.join("tinybird.yaml"), deployment("tinybird", "tinybirdco/tinybird-local")).unwrap();
-    fs::write(base.join("analytics.yaml"), deployment("analytics", "ghost/traffic-analytics")).unwrap();
+    fs::write(base.join("tinybird.yaml"), deployment("tinybird", "tinybirdco/tinybird-local:latest")).unwrap();
+    fs::write(base.join("analytics.yaml"), deployment("analytics", "ghost/traffic-analytics:latest")).unwrap();
     fs::write(overlay.join("resource-limits.yaml"), LIMITS).unwrap();
     fs::write(overlay.join("kustomization.yaml"), OVERLAY).unwrap();
     folder
