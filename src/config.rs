@@ -31,6 +31,7 @@ use std::{fs, io};
 use ::hooks::{Endpoint, Globs, InboundKind};
 use mirror::Mirror;
 use oci::RepositoryName;
+use promotion::forge;
 use promotion::rollout::{ArgoCdApi, NotifySettings};
 use promotion::{Remote, Rule};
 use secrecy::SecretString;
@@ -137,6 +138,8 @@ pub struct Promotion {
 pub struct Deployer {
     /// They are told.
     pub notifies: Vec<NotifySettings>,
+    /// Where pull requests are made.
+    pub forge: Option<forge::Settings>,
     /// The application that is watched.
     pub argocd: Option<ArgoCdApi>,
     /// How long it may take until what was promoted is well there.

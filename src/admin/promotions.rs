@@ -233,6 +233,7 @@ fn one(rule: &Rule, promotion: &Promotion) -> Value {
         ("by", json!(promotion.by)),
         ("from", json!(promotion.from)),
         ("rollback", json!(promotion.is_rollback.then_some(true))),
+        ("pull_request", json!(promotion.pull.as_ref().map(|pull| json!({ "number": pull.number, "url": pull.url })))),
         ("path", json!(promotion.path)),
         ("before", json!(promotion.before)),
         ("commit", json!(promotion.commit)),

@@ -173,7 +173,7 @@ async fn follow(remote: &Remote, asked: Value, detach: bool, output: Output) -> 
         let is_open = matches!(phase, "waiting" | "committing");
         if !is_open {
             let code = print(&shown(output, promotion, line));
-            let is_there = !matches!(phase, "failed" | "refused" | "held" | "superseded" | "degraded");
+            let is_there = !matches!(phase, "failed" | "refused" | "held" | "superseded" | "degraded" | "rejected");
             return Ok(if is_there { code } else { ExitCode::from(FAILED) });
         }
         if phase == "waiting" && !answer["hold"].is_null() && promotion["rollback"] != json!(true) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use promotion::Remote;
+use promotion::forge::{self, Kind};
 use promotion::rollout::{ArgoCdApi, ArgoCdWebhook, FluxReceiver, NotifySettings, RepoUrl, Webhook};
 use url::Url;
 
@@ -80,6 +82,60 @@ fn argocd(mut section: Section<'_, '_>, git_url: Option<&str>, deployer: &mut De
         deployer.argocd = Some(api);
     }
     section.finish();
+}
+
+/// Where the repository is for people: `forge = { kind = "gitea" }`. What is not said is taken from `git`.
+pub(super) fn forge(mut section: Section<'_, '_>, remote: Option<&Remote>, is_needed: bool) -> Option<forge::Settings> {
+    let kind = section.optional("kind", |value| match value.text()? {
+        "gitea" => Ok(Kind::Gitea),
+        "github" => Ok(Kind::GitHub),
+        "gitlab" => Ok(Kind::GitLab),
+        other => Err(format!("{other:?} is not known; write \"gitea\", \"github\" or \"gitlab\"")),
+    });
+    let api = section.optional("api", url);
+    let project = section.optional("project", |value| match value.text()? {
+        text if text.contains('/') && !text.starts_with('/') && !text.ends_with('/') => Ok(text.to_owned()),
+        other => Err(format!("{other:?} is no project; write \"owner/name\"")),
+    });
+    let token = secrets::either(&mut section, "token_file", "token_env");
+    let ca = readable(&mut section, "ca");
+    if section.given("kind").is_none() && (is_needed || !section.is_absent()) {
+        section.missing("kind", None, "is missing; write forge = { kind = \"gitea\" }, or \"github\" or \"gitlab\"");
+    }
+    let found = remote.and_then(|remote| guess(kind?, remote.url()));
+    let (guessed_api, guessed_project) = found.unzip();
+    if kind.is_some() {
+        for (key, is_known) in
+            [("api", api.is_some() || guessed_api.is_some()), ("project", project.is_some() || guessed_project.is_some())]
+        {
+            if !is_known && section.given(key).is_none() {
+                section.missing(key, None, "is missing; it cannot be told by git.url");
+            }
+        }
+    }
+    let token = token.or_else(|| remote.and_then(Remote::token).cloned());
+    if kind.is_some() && token.is_none() && section.given("token_file").is_none() && section.given("token_env").is_none() {
+        section.missing("token_file", None, "is missing; name the file with a token of the forge");
+    }
+    section.finish();
+    Some(forge::Settings { kind: kind?, api: api.or(guessed_api)?, project: project.or(guessed_project)?, token: token?, ca })
+}
+
+/// The API and the project of a repository, by its URL.
+fn guess(kind: Kind, git: &str) -> Option<(Url, String)> {
+    let git = Url::parse(git).ok().filter(|url| matches!(url.scheme(), "https" | "http"))?;
+    let host = git.host_str()?;
+    let mut api = git.clone();
+    api.set_path(match kind {
+        Kind::Gitea => "/api/v1",
+        Kind::GitHub => "/api/v3",
+        Kind::GitLab => "/api/v4",
+    });
+    if kind == Kind::GitHub && host == "github.com" {
+        api = Url::parse("https://api.github.com").ok()?;
+    }
+    let project = git.path().trim_matches('/').trim_end_matches(".git").to_owned();
+    Some((api, project)).filter(|(_, project)| project.contains('/'))
 }
 
 fn flux(mut section: Section<'_, '_>, deployer: &mut Deployer) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use oci::{RepositoryName, Selector};
-use promotion::{Gate, Order, Remote, Rule, Template, Window, Write};
+use promotion::{Gate, Mode, Order, Remote, Rule, Template, Window, Write};
 use toml::de::DeValue;
 
 use super::problem::Place;
@@ -100,6 +100,9 @@ fn one(section: &mut Section<'_, '_>) -> Option<Promotion> {
     let exclude = section.list("exclude", selector).unwrap_or_default();
     let order = section.optional("order", order);
     let remote = git::remote(section.section("git"));
+    let mode = section.value("mode", Mode::Commit, mode);
+    let is_pull = mode == Mode::PullRequest;
+    let forge = deployers::forge(section.section("forge"), remote.as_ref(), is_pull);
     let place = edits::edit(section.section("edit"));
     let mut template = section.value("message", Template::default(), message);
     template.skip_ci = section.value("skip_ci", true, value::boolean);
@@ -107,7 +110,8 @@ fn one(section: &mut Section<'_, '_>) -> Option<Promotion> {
     let gate = gate(section);
     let limit = section.value("limit", LIMIT, value::count);
     let within = section.value("limit_within", WITHIN, value::limit);
-    let deployer = deployers::deployer(section, remote.as_ref().map(Remote::url));
+    let mut deployer = deployers::deployer(section, remote.as_ref().map(Remote::url));
+    deployer.forge = forge;
     let tags = tags?;
     if tags.is_empty() {
         section.wrong("tags", "selects nothing; write at least one tag, or { glob = \"*\" } for all".to_owned());
@@ -132,6 +136,7 @@ fn one(section: &mut Section<'_, '_>) -> Option<Promotion> {
         branch: remote.key(),
         path,
         edit,
+        mode,
         validates,
         message: template,
         gate,
@@ -166,6 +171,14 @@ fn order(value: &Value<'_>) -> Result<Order, String> {
             ));
         }
     })
+}
+
+fn mode(value: &Value<'_>) -> Result<Mode, String> {
+    match value.text()? {
+        "commit" => Ok(Mode::Commit),
+        "pull-request" => Ok(Mode::PullRequest),
+        other => Err(format!("{other:?} is not known; write \"commit\" or \"pull-request\"")),
+    }
 }
 
 fn message(value: &Value<'_>) -> Result<Template, String> {

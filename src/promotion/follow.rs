@@ -9,10 +9,12 @@ use jiff::Timestamp;
 use jobs::{Level, Outcome as Ended, Running, Work};
 use serde_json::Value;
 
+use crate::forge::Forge;
 use crate::git::GitError;
 use crate::ledger::{Ledger, LedgerError, Phase, Promotion};
 use crate::operate;
 use crate::promotions::{Poke, Promotions};
+use crate::pulls::{self, proposed};
 use crate::rollout::{ArgoCd, Moved, Notify, Observed, Verdict, Wanted, judge, tell};
 use crate::rule::Rule;
 use crate::turn::SELF;
@@ -32,6 +34,8 @@ const TELLINGS: u32 = 4;
 pub struct Deployer {
     /// They are told.
     pub notifies: Vec<Notify>,
+    /// Where pull requests are made.
+    pub forge: Option<Forge>,
     /// It is watched.
     pub argocd: Option<Arc<ArgoCd>>,
     /// So long it may take until it is well there.
@@ -64,6 +68,13 @@ impl Work for Rollouts {
                 Ok(ledger) => ledger,
                 Err(error) => return Ended::Retry { reason: telemetry::chain(&error), after: None },
             };
+            if let Some((promotion, pull)) = proposed(&ledger) {
+                match promotions.look_at_pull(&job, rule, promotion, pull).await {
+                    Ok(true) => return Ended::Later { after: pulls::LOOK, reason: format!("waits in {}", pull.url) },
+                    Ok(false) => continue,
+                    Err(error) => return Ended::Later { after: pulls::LOOK, reason: telemetry::chain(&error) },
+                }
+            }
             let Some(promotion) = followed(&ledger) else { return Ended::Done(Value::Null) };
             match promotions.follow(&job, rule, promotion).await {
                 // Perhaps a later one stands in Git by now.
@@ -93,6 +104,9 @@ impl Promotions {
     /// Is there something to be done after the last commit of a rule?
     pub(crate) fn is_to_be_followed(&self, rule: &Rule, ledger: &Ledger) -> bool {
         let Some(deployer) = self.0.deployers.get(&rule.name) else { return false };
+        if proposed(ledger).is_some() {
+            return true;
+        }
         let has_to_tell = |promotion: &Promotion| !promotion.is_told && !deployer.notifies.is_empty();
         followed(ledger).is_some_and(|promotion| has_to_tell(promotion) || deployer.argocd.is_some())
     }

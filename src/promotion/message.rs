@@ -135,6 +135,12 @@ impl Template {
     }
 }
 
+/// The first line of a message without what is meant for those who build, and the rest: for a pull request.
+pub(crate) fn title_and_body(message: &str) -> (String, String) {
+    let (subject, body) = message.split_once('\n').unwrap_or((message, ""));
+    (subject.trim_end_matches(SKIP).trim().to_owned(), body.trim().to_owned())
+}
+
 impl Told {
     fn value(&self, name: &str) -> Result<&str, TemplateError> {
         Ok(match name {

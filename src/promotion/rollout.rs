@@ -6,7 +6,7 @@
 
 mod argocd;
 mod error;
-mod exchange;
+pub(crate) mod exchange;
 mod judge;
 mod notify;
 mod observed;

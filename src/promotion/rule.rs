@@ -27,6 +27,8 @@ pub struct Rule {
     pub path: String,
     /// The place in it.
     pub edit: Edit,
+    /// How it gets into the branch.
+    pub mode: Mode,
     /// Nothing is committed into a folder that cannot be built.
     pub validates: bool,
     /// The text of the commit.
@@ -35,6 +37,16 @@ pub struct Rule {
     pub gate: Gate,
     /// So many commits within so long, and it stops by itself; `None` for no limit.
     pub breaker: Option<(usize, Duration)>,
+}
+
+/// How a change gets into the branch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// By a commit.
+    #[default]
+    Commit,
+    /// By a pull request, which somebody merges.
+    PullRequest,
 }
 
 /// What must hold of an image before it is written. That it is here, whole, is always asked.
@@ -107,6 +119,7 @@ pub(crate) mod tests {
             branch: "branch".to_owned(),
             path: "k8s/overlays/prod".to_owned(),
             edit: Edit::Kustomization(Kustomization { image: "app".to_owned(), new_name: None, write: Write::TagAndDigest }),
+            mode: Mode::Commit,
             validates: true,
             message: Template::default(),
             gate: Gate::default(),

@@ -7,6 +7,7 @@ use crate::content::Found;
 use crate::gate::{Verdict, Watch};
 use crate::ledger::{Ledger, LedgerError, Note, Phase, Promotion};
 use crate::promotions::Promotions;
+use crate::pulls::proposed;
 use crate::rule::{Order, Rule};
 
 /// Who decides what nobody asked for.
@@ -118,14 +119,17 @@ fn later_first(rule: &Rule, one: &Promotion, other: &Promotion) -> Ordering {
 
 /// Why what stands in Git is not to be replaced by this, if so.
 fn overtaken(rule: &Rule, ledger: &Ledger, promotion: &Promotion) -> Option<String> {
-    let written = ledger.written.as_ref().filter(|_| !promotion.is_forced)?;
-    let tag = &written.image.tag;
-    if written.image.digest == promotion.image.digest {
-        let says_more = is_more_specific(&promotion.image.tag, tag);
-        return (!says_more).then(|| format!("the same image stands there as {tag}"));
-    }
-    let is_older = rule.compare(&promotion.image, &written.image) == Ordering::Less;
-    is_older.then(|| format!("{tag} stands there, and is later"))
+    let written = ledger.written.as_ref().map(|written| (&written.image, "stands there"));
+    let waits = proposed(ledger).map(|(other, _)| (&other.image, "waits in the pull request"));
+    written.into_iter().chain(waits).filter(|_| !promotion.is_forced).find_map(|(image, does)| {
+        let tag = &image.tag;
+        if image.digest == promotion.image.digest {
+            let says_more = is_more_specific(&promotion.image.tag, tag);
+            return (!says_more).then(|| format!("the same image {does} as {tag}"));
+        }
+        let is_older = rule.compare(&promotion.image, image) == Ordering::Less;
+        is_older.then(|| format!("{tag} {does}, and is later"))
+    })
 }
 
 /// Writes down what was found out, and that a promotion is being written. `false` if it is not, after all.

@@ -5,12 +5,14 @@ use jobs::{Level, Outcome as Ended, Running, Work};
 use serde_json::{Value, json};
 
 use crate::edit::Values;
+use crate::forge::ForgeError;
 use crate::git::GitError;
 use crate::land::{Changed, Intent, LandError, Outcome, Over};
 use crate::ledger::{Ledger, LedgerError, Note, Phase, Written};
 use crate::message::Told;
 use crate::place::Place;
 use crate::promotions::{Poke, Promotions};
+use crate::rule::Mode;
 use crate::turn::{Next, SELF, TurnError};
 
 /// Turns of one job; what comes after them is the next one's.
@@ -18,7 +20,7 @@ const TURNS: u32 = 100;
 
 /// Why a job does not go on.
 #[derive(Debug, thiserror::Error)]
-enum Stop {
+pub(crate) enum Stop {
     #[error(transparent)]
     Turn(#[from] TurnError),
     #[error(transparent)]
@@ -27,6 +29,10 @@ enum Stop {
     Land(#[from] LandError),
     #[error(transparent)]
     Git(#[from] GitError),
+    #[error(transparent)]
+    Forge(#[from] ForgeError),
+    #[error("the forge of the promotion {0} is not configured")]
+    NoForge(String),
 }
 
 #[async_trait]
@@ -62,11 +68,25 @@ impl Promotions {
         for rule in self.all().filter(|rule| rule.branch == job.key()) {
             due.extend(self.next(rule, false).await?);
         }
-        if due.is_empty() {
-            return Ok(Vec::new());
+        let (proposed, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|next: &Next<'_>| next.rule.mode == Mode::PullRequest);
+        let mut names = Vec::new();
+        for next in &proposed {
+            names.push(match self.propose(job, place, next).await {
+                Err(Stop::Land(LandError::Refused(reason))) => self.failed(job, next, &refusal(&reason)).await?,
+                Err(Stop::Forge(error)) if !error.may_pass() => self.failed(job, next, &telemetry::chain(&error)).await?,
+                other => other?,
+            });
         }
-        match self.land(job, place, &due).await {
-            Err(Stop::Land(LandError::Refused(reason))) if due.len() == 1 => self.refused(job, &due, &reason).await,
+        if !due.is_empty() {
+            names.extend(self.commit(job, place, &due).await?);
+        }
+        Ok(names)
+    }
+
+    /// Writes these in one commit; each by itself if that is refused.
+    async fn commit(&self, job: &Running, place: &Place, due: &[Next<'_>]) -> Result<Vec<String>, Stop> {
+        match self.land(job, place, due).await {
+            Err(Stop::Land(LandError::Refused(reason))) if due.len() == 1 => self.refused(job, due, &reason).await,
             // Perhaps one of them alone is not wanted, and the others need not suffer for it.
             Err(Stop::Land(LandError::Refused(_))) => {
                 let mut names = Vec::new();
@@ -100,13 +120,13 @@ impl Promotions {
     async fn refused(&self, job: &Running, due: &[Next<'_>], reason: &str) -> Result<Vec<String>, Stop> {
         let mut names = Vec::new();
         for next in due {
-            names.push(self.failed(job, next, &format!("the repository refused the commit: {reason}")).await?);
+            names.push(self.failed(job, next, &refusal(reason)).await?);
         }
         Ok(names)
     }
 
     /// Writes down what became of a promotion.
-    async fn landed(&self, job: &Running, next: &Next<'_>, outcome: Outcome) -> Result<String, LedgerError> {
+    pub(crate) async fn landed(&self, job: &Running, next: &Next<'_>, outcome: Outcome) -> Result<String, LedgerError> {
         let now = self.now();
         let number = next.promotion.number;
         let told = |ledger: &mut Ledger| settle(ledger, number, &outcome, now);
@@ -128,11 +148,11 @@ impl Promotions {
     }
 
     /// Says in the logs where a promotion is now.
-    fn tell(&self, job: &Running, next: &Next<'_>, ledger: &Ledger) -> String {
+    pub(crate) fn tell(&self, job: &Running, next: &Next<'_>, ledger: &Ledger) -> String {
         let name = format!("{}/{}", next.rule.name, next.promotion.number);
         let Some(promotion) = ledger.promotion(next.promotion.number) else { return name };
         let (phase, why) = (promotion.phase.as_str(), promotion.why.as_deref().unwrap_or_default());
-        let level = if matches!(promotion.phase, Phase::Committed) { Level::Info } else { Level::Error };
+        let level = if matches!(promotion.phase, Phase::Committed | Phase::Proposed) { Level::Info } else { Level::Error };
         job.log(level, format!("{name} {phase} {why}").trim_end());
         self.0.metrics.promotion_ended(&next.rule.name, phase);
         if let (Phase::Committed, Some(committed)) = (promotion.phase, promotion.committed) {
@@ -178,6 +198,10 @@ impl Promotions {
     }
 }
 
+fn refusal(reason: &str) -> String {
+    format!("the repository refused the commit: {reason}")
+}
+
 /// What is to stand in the repository.
 pub(crate) fn intent(next: &Next<'_>) -> Intent {
     let ledger = &next.ledger;
@@ -192,7 +216,7 @@ pub(crate) fn intent(next: &Next<'_>) -> Intent {
 }
 
 /// The text of the commit: that of the first rule whose place it changes.
-fn text(due: &[Next<'_>], intents: &[Intent], changes: &[Changed<'_>]) -> String {
+pub(crate) fn text(due: &[Next<'_>], intents: &[Intent], changes: &[Changed<'_>]) -> String {
     let next_of = |change: &Changed<'_>| {
         let at = intents.iter().position(|intent| std::ptr::eq(intent, change.intent))?;
         due.get(at)

@@ -13,6 +13,7 @@ use oci::{
     Content as BlobContent, Descriptor, Digest, Discover, Error, ManifestView, Page, Platform, Pull, Push, Reference,
     RepositoryName, Tag,
 };
+use promotion::forge::Forge;
 use promotion::rollout::{ArgoCd, Notify, SettingsError};
 use promotion::{Arrival, Content, Deployer, Found, Ledgers, Place, PlaceSettings, Promotions, Verdicts};
 use registry::Registry;
@@ -71,7 +72,9 @@ pub(crate) fn hosts(config: &Config) -> Vec<String> {
 pub(crate) fn deployer(settings: &config::Deployer, clock: &Arc<dyn Clock>) -> Result<Deployer, SettingsError> {
     let notifies = settings.notifies.iter().map(|notify| Notify::new(notify.clone(), clock));
     let argocd = settings.argocd.as_ref().map(|api| ArgoCd::new(api.clone(), clock)).transpose()?;
+    let forge = settings.forge.as_ref().map(|forge| Forge::new(forge, clock)).transpose()?;
     Ok(Deployer {
+        forge,
         notifies: notifies.collect::<Result<_, _>>()?,
         argocd: argocd.map(Arc::new),
         limit: settings.limit,

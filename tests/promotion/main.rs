@@ -14,9 +14,11 @@ mod door;
 mod failures;
 mod flow;
 mod forge;
+mod forge_api;
 mod git;
 mod kustomize;
 mod pipelines;
+mod pulls;
 mod secrets;
 mod server;
 #[path = "../../src/promotion/tests/promotion/styles.rs"]

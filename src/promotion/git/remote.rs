@@ -98,6 +98,15 @@ impl Remote {
         &self.branch
     }
 
+    /// The token that lets this server in, if one does.
+    #[must_use]
+    pub fn token(&self) -> Option<&SecretString> {
+        match &self.login {
+            Login::Basic { password, .. } => Some(password),
+            Login::Nobody | Login::Key { .. } => None,
+        }
+    }
+
     /// A short name that no other branch has, for keys and folders.
     #[must_use]
     pub fn key(&self) -> String {

@@ -22,12 +22,14 @@ const LONGEST_REASON_BODY: usize = 16 * 1024;
 /// What is shown of it.
 const LONGEST_REASON: usize = 300;
 
+const RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+
 /// What a refusal most likely means, by its status.
-pub(super) type Advice = fn(StatusCode) -> &'static str;
+pub(crate) type Advice = fn(StatusCode) -> &'static str;
 
 /// A way to one of those who are asked.
 #[derive(Clone)]
-pub(super) struct Way {
+pub(crate) struct Way {
     client: Client,
     url: Url,
     to: String,
@@ -39,7 +41,7 @@ pub(super) struct Way {
 
 impl Way {
     /// To `url`, which is spoken of as `what`.
-    pub(super) fn new(
+    pub(crate) fn new(
         what: &'static str,
         url: &Url,
         ca: Option<&PathBuf>,
@@ -60,27 +62,27 @@ impl Way {
     }
 
     /// The same, with a secret that is never shown.
-    pub(super) fn hiding(mut self, secret: Option<&SecretString>) -> Self {
+    pub(crate) fn hiding(mut self, secret: Option<&SecretString>) -> Self {
         self.secrets.extend(secret.cloned());
         self
     }
 
     /// Whom it leads to.
-    pub(super) fn to(&self) -> &str {
+    pub(crate) fn to(&self) -> &str {
         &self.to
     }
 
     /// The address that it was made with.
-    pub(super) fn url(&self) -> &Url {
+    pub(crate) fn url(&self) -> &Url {
         &self.url
     }
 
-    pub(super) fn clock(&self) -> &Arc<dyn Clock> {
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
 
     /// Gives him a body. What he says to it does not matter, if it is yes.
-    pub(super) async fn post(&self, headers: HeaderMap, body: Bytes, limit: Duration) -> Result<(), RolloutError> {
+    pub(crate) async fn post(&self, headers: HeaderMap, body: Bytes, limit: Duration) -> Result<(), RolloutError> {
         let exchange = async {
             let sent = self.client.send(Method::POST, &self.url, headers, Body::Bytes(body), SILENCE, limit).await;
             self.accepted(sent).await.map(|_| ())
@@ -89,7 +91,7 @@ impl Way {
     }
 
     /// Asks him for something of at most `longest` bytes.
-    pub(super) async fn fetch(
+    pub(crate) async fn fetch(
         &self,
         url: &Url,
         headers: HeaderMap,
@@ -103,8 +105,26 @@ impl Way {
         self.within(limit, exchange).await
     }
 
+    /// Sends him something, and gives what he answers to it, of at most `longest` bytes.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+        longest: usize,
+        limit: Duration,
+    ) -> Result<Bytes, RolloutError> {
+        let exchange = async {
+            let sent = self.client.send(method, url, headers, Body::Bytes(body), SILENCE, limit).await;
+            let response = self.accepted(sent).await?;
+            response.bytes(longest).await.map_err(|cause| self.unanswered(cause))
+        };
+        self.within(limit, exchange).await
+    }
+
     /// An answer that cannot be read.
-    pub(super) fn strange(&self, reason: impl Into<String>) -> RolloutError {
+    pub(crate) fn strange(&self, reason: impl Into<String>) -> RolloutError {
         RolloutError::Strange { to: self.to.clone(), reason: reason.into() }
     }
 
@@ -128,13 +148,15 @@ impl Way {
         }
         // A date is as good as nothing: his clock is not ours.
         let after = response.header(RETRY_AFTER).and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
+        // GitHub's way to say "too many".
+        let is_used_up = status == StatusCode::FORBIDDEN && response.header(RATE_LIMIT_REMAINING) == Some("0");
         let said = response.bytes(LONGEST_REASON_BODY).await.map(|body| self.reason(&body)).unwrap_or_default();
         let to = self.to.clone();
         Err(match status {
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
                 RolloutError::Busy { to, status, after, said }
             }
-            _ if status.is_server_error() => RolloutError::Busy { to, status, after, said },
+            _ if status.is_server_error() || is_used_up => RolloutError::Busy { to, status, after, said },
             _ if status.is_redirection() => {
                 let advice = "a redirect is not followed; configure the address that it leads to";
                 RolloutError::Refused { to, status, advice, said: String::new() }
@@ -172,14 +194,14 @@ impl fmt::Debug for Way {
 }
 
 /// A secret as the value of a header.
-pub(super) fn secret_header(what: &'static str, value: &str) -> Result<HeaderValue, SettingsError> {
+pub(crate) fn secret_header(what: &'static str, value: &str) -> Result<HeaderValue, SettingsError> {
     let mut header = HeaderValue::from_str(value).map_err(|_| SettingsError::Secret { what })?;
     header.set_sensitive(true);
     Ok(header)
 }
 
 /// A header whose value is made here.
-pub(super) fn header(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+pub(crate) fn header(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     // All values that are made here are hexadecimal.
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
@@ -187,7 +209,7 @@ pub(super) fn header(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 }
 
 /// A foreign text on one line, without what a terminal would obey, cut short.
-pub(super) fn line(text: &str, longest: usize) -> String {
+pub(crate) fn line(text: &str, longest: usize) -> String {
     let words: Vec<&str> = text.split(|letter: char| letter.is_whitespace() || letter.is_control()).collect();
     let text = words.iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>().join(" ");
     match text.char_indices().nth(longest) {

@@ -1,0 +1,245 @@
+//! A small forge: pull requests and statuses of commits over a real bare repository, in the words of Gitea, GitHub and GitLab.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use crate::door::{self, Asked};
+use crate::forge::{Bare, git};
+
+pub(crate) const TOKEN: &str = "forge-t0ken";
+
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) head: String,
+    pub(crate) base: String,
+    pub(crate) title: String,
+    pub(crate) body: String,
+    /// open, closed or merged.
+    pub(crate) state: String,
+    commit: Option<String>,
+}
+
+#[derive(Default)]
+struct State {
+    requests: Vec<Request>,
+    comments: Vec<String>,
+    statuses: Vec<Value>,
+    /// The answers to changes are lost after they are made: this many.
+    lost: usize,
+    /// Every request is answered so.
+    refuses: Option<(u16, String)>,
+    tokens: Vec<String>,
+}
+
+/// The forge; `kind` is how a configuration calls it.
+pub(crate) struct Forge {
+    pub(crate) kind: &'static str,
+    url: String,
+    repository: String,
+    state: Arc<Mutex<State>>,
+}
+
+impl Forge {
+    pub(crate) fn start(bare: &Bare, kind: &'static str) -> Self {
+        let state = Arc::new(Mutex::new(State::default()));
+        let (inside, folder) = (Arc::clone(&state), bare.path());
+        let url = door::open(move |asked| {
+            let mut state = inside.lock().unwrap();
+            if let Some(refusal) = state.refuses.clone() {
+                return refusal;
+            }
+            let answer = state.answer(kind, asked, &folder);
+            if asked.line.starts_with("P") && state.lost > 0 {
+                state.lost -= 1;
+                return (502, "{}".to_owned());
+            }
+            answer
+        });
+        Self { kind, url, repository: bare.url(), state }
+    }
+
+    /// `mode` and `forge` of a promotion.
+    pub(crate) fn section(&self, folder: &std::path::Path) -> String {
+        std::fs::write(folder.join("forge-token"), TOKEN).unwrap();
+        let version = match self.kind {
+            "gitea" => "v1",
+            "github" => "v3",
+            _ => "v4",
+        };
+        format!(
+            "mode = \"pull-request\"\nforge = {{ kind = \"{}\", api = \"{}/api/{version}\", project = \"team/infra\", token_file = \"{}\" }}\n",
+            self.kind,
+            self.url,
+            folder.join("forge-token").display()
+        )
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.state.lock().unwrap().requests.clone()
+    }
+
+    pub(crate) fn comments(&self) -> Vec<String> {
+        self.state.lock().unwrap().comments.clone()
+    }
+
+    pub(crate) fn statuses(&self) -> Vec<Value> {
+        self.state.lock().unwrap().statuses.clone()
+    }
+
+    pub(crate) fn tokens(&self) -> Vec<String> {
+        self.state.lock().unwrap().tokens.clone()
+    }
+
+    pub(crate) fn loses(&self, answers: usize) {
+        self.state.lock().unwrap().lost = answers;
+    }
+
+    pub(crate) fn refuses(&self, answer: Option<(u16, &str)>) {
+        self.state.lock().unwrap().refuses = answer.map(|(status, body)| (status, body.to_owned()));
+    }
+
+    /// Somebody merges it.
+    pub(crate) fn merge(&self, number: usize) {
+        let request = self.requests()[number - 1].clone();
+        let clone = tempfile::tempdir().unwrap();
+        git(clone.path(), &["clone", "--quiet", &self.repository, "."]);
+        git(clone.path(), &["checkout", "--quiet", &request.base]);
+        let message = format!("Merge pull request #{number}");
+        git(
+            clone.path(),
+            &[
+                "-c",
+                "user.name=h",
+                "-c",
+                "user.email=h@h",
+                "merge",
+                "--quiet",
+                "--no-ff",
+                "-m",
+                &message,
+                &format!("origin/{}", request.head),
+            ],
+        );
+        git(clone.path(), &["push", "--quiet", "origin", &request.base]);
+        let commit = git(clone.path(), &["rev-parse", "HEAD"]).trim().to_owned();
+        let mut state = self.state.lock().unwrap();
+        let request = &mut state.requests[number - 1];
+        (request.state, request.commit) = ("merged".to_owned(), Some(commit));
+    }
+
+    /// Somebody closes it.
+    pub(crate) fn close(&self, number: usize) {
+        "closed".clone_into(&mut self.state.lock().unwrap().requests[number - 1].state);
+    }
+}
+
+impl State {
+    fn shown(&self, kind: &str, index: usize) -> Value {
+        let request = &self.requests[index];
+        let number = index + 1;
+        if kind == "gitlab" {
+            let state = if request.state == "open" { "opened" } else { &request.state };
+            return json!({
+                "iid": number, "web_url": format!("http://forge/mr/{number}"), "state": state, "title": request.title,
+                "source_branch": request.head, "target_branch": request.base, "merge_commit_sha": request.commit,
+                "source_project_id": 1, "target_project_id": 1,
+            });
+        }
+        let repository = json!({ "full_name": "team/infra" });
+        json!({
+            "number": number, "html_url": format!("http://forge/pulls/{number}"), "title": request.title,
+            "state": if request.state == "open" { "open" } else { "closed" }, "merged": request.state == "merged",
+            "merge_commit_sha": request.commit,
+            "head": { "ref": request.head, "repo": repository }, "base": { "ref": request.base, "repo": repository },
+        })
+    }
+
+    fn answer(&mut self, kind: &str, asked: &Asked, folder: &std::path::Path) -> (u16, String) {
+        let token = match kind {
+            "gitlab" => asked.header("private-token").map(str::to_owned),
+            "github" => asked.header("authorization").and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned),
+            _ => asked.header("authorization").and_then(|value| value.strip_prefix("token ")).map(str::to_owned),
+        };
+        self.tokens.push(token.clone().unwrap_or_default());
+        if token.as_deref() != Some(TOKEN) {
+            return (401, json!({ "message": format!("the token {} is not known", token.unwrap_or_default()) }).to_string());
+        }
+        let words: Vec<&str> = asked.line.split(' ').collect();
+        let (path, query) = words[1].split_once('?').unwrap_or((words[1], ""));
+        let root = if kind == "gitlab" { "/projects/team%2Finfra/" } else { "/repos/team/infra/" };
+        let Some((_, rest)) = path.split_once(root) else { return (404, "{}".to_owned()) };
+        let body: Value = serde_json::from_slice(&asked.body).unwrap_or_default();
+        let parts: Vec<&str> = rest.split('/').collect();
+        let (head, base, text) =
+            if kind == "gitlab" { ("source_branch", "target_branch", "description") } else { ("head", "base", "body") };
+        match (words[0], parts.as_slice()) {
+            ("GET", ["pulls" | "merge_requests"]) => {
+                let open = |index: &usize| {
+                    self.requests[*index].state == "open" && (query.contains("page=1") && !query.contains("page=10"))
+                };
+                let all: Vec<Value> = (0..self.requests.len()).filter(open).map(|index| self.shown(kind, index)).collect();
+                (200, json!(all).to_string())
+            }
+            ("POST", ["pulls" | "merge_requests"]) => {
+                let branch = body[head].as_str().unwrap().to_owned();
+                if self.requests.iter().any(|request| request.state == "open" && request.head == branch) {
+                    return (409, json!({ "message": "pull request already exists" }).to_string());
+                }
+                let found = std::process::Command::new("git")
+                    .args(["rev-parse", "--verify", "--quiet", &branch])
+                    .current_dir(folder)
+                    .output();
+                if !found.unwrap().status.success() {
+                    return (404, json!({ "message": "the head branch is not there" }).to_string());
+                }
+                let of = |key: &str| body[key].as_str().unwrap().to_owned();
+                let request = Request {
+                    head: branch,
+                    base: of(base),
+                    title: of("title"),
+                    body: of(text),
+                    state: "open".to_owned(),
+                    commit: None,
+                };
+                self.requests.push(request);
+                (201, self.shown(kind, self.requests.len() - 1).to_string())
+            }
+            ("GET", ["pulls" | "merge_requests", number]) => {
+                (200, self.shown(kind, number.parse::<usize>().unwrap() - 1).to_string())
+            }
+            ("PATCH" | "PUT", ["pulls" | "merge_requests", number]) => {
+                let index = number.parse::<usize>().unwrap() - 1;
+                let request = &mut self.requests[index];
+                if body["state"] == "closed" || body["state_event"] == "close" {
+                    "closed".clone_into(&mut request.state);
+                }
+                if let Some(title) = body["title"].as_str() {
+                    (request.title, request.body) = (title.to_owned(), body[text].as_str().unwrap().to_owned());
+                }
+                (200, self.shown(kind, index).to_string())
+            }
+            ("POST", ["issues", _, "comments"] | ["merge_requests", _, "notes"]) => {
+                self.comments.push(body["body"].as_str().unwrap().to_owned());
+                (201, "{}".to_owned())
+            }
+            ("POST", ["statuses", commit]) => {
+                let mut status = body.clone();
+                status["commit"] = json!(commit);
+                self.statuses.push(status);
+                (201, "{}".to_owned())
+            }
+            ("DELETE", [.., last]) => {
+                let branch = rest.rsplit("heads/").next().unwrap().rsplit("branches/").next().unwrap().replace("%2F", "/");
+                let _ = last;
+                let gone = std::process::Command::new("git")
+                    .args(["update-ref", "-d", &format!("refs/heads/{branch}")])
+                    .current_dir(folder)
+                    .output();
+                assert!(gone.unwrap().status.success());
+                (204, String::new())
+            }
+            _ => (404, "{}".to_owned()),
+        }
+    }
+}
