@@ -99,6 +99,8 @@ pub enum Starts {
     Mirror(String),
     /// A look at what waits in this promotion.
     Promotion(String),
+    /// Looking over what was committed to the repository of this promotion.
+    Check(String),
 }
 
 /// `[git]`.

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use hooks::{Hooks, Lane};
 use jobs::{Jobs, Kind, Options, State};
 use mirror::{Memories, Mirrors};
-use promotion::{Event, Ledgers, Promotions, Rollouts};
+use promotion::{Event, Ledgers, Promotions, Rollouts, Validations};
 use registry::{Actor, Registry, TagEvent};
 use storage::Store;
 use telemetry::{Clock, Metrics};
@@ -39,6 +39,8 @@ const GIT_BACKOFF: Duration = Duration::from_secs(2);
 /// And the longest.
 const LONGEST_GIT_BACKOFF: Duration = Duration::from_mins(1);
 
+/// Runs that may fail of looking over what others commit.
+const VALIDATION_ATTEMPTS: u32 = 10;
 /// How often deliveries are looked for that have no job.
 const DELIVERIES: Duration = Duration::from_secs(5);
 /// Runs that may fail of what follows a commit.
@@ -89,7 +91,10 @@ impl Durable {
         let kind = Kind { attempts: u32::MAX, backoff: GIT_BACKOFF, longest_backoff: LONGEST_GIT_BACKOFF, ..Kind::default() };
         jobs.register(promotion::KIND, kind.clone(), Arc::new(promotions.clone()));
         let kind = Kind { attempts: ROLLOUT_ATTEMPTS, at_once: ROLLOUTS_AT_ONCE, ..kind };
-        jobs.register(promotion::ROLLOUT_KIND, kind, Arc::new(Rollouts(promotions.clone())));
+        jobs.register(promotion::ROLLOUT_KIND, kind.clone(), Arc::new(Rollouts(promotions.clone())));
+        let validations = Validations { promotions: promotions.clone(), hosts: wiring::hosts(config) };
+        let kind = Kind { attempts: VALIDATION_ATTEMPTS, ..kind };
+        jobs.register(promotion::VALIDATION_KIND, kind, Arc::new(validations));
         let hooks = wiring::hooks::hooks(config, Arc::new(Kept(store.records("hooks"))), clock)?;
         jobs.register(hooks::KIND, Hooks::kind(), Arc::new(hooks.clone()));
         let (registry, clock) = (registry.clone(), Arc::clone(clock));

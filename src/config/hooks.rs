@@ -118,13 +118,18 @@ fn trigger(section: &mut Section<'_, '_>, mirrors: &[Mirror], promotions: &[Prom
     Some(Trigger { name: name?, forge: forge?, secret: secret?, repository, branches, paths, on_tags, starts })
 }
 
-/// `mirror:NAME` or `promotion:NAME`.
+/// `mirror:NAME`, `check:PROMOTION` or `promotion:NAME`.
 fn starts(value: &Value<'_>, mirrors: &[Mirror], promotions: &[Promotion]) -> Result<Starts, String> {
     let text = value.text()?;
     let (known, made): (Vec<&str>, fn(String) -> Starts) = match text.split_once(':') {
         Some(("mirror", _)) => (mirrors.iter().map(|mirror| mirror.name.as_str()).collect(), Starts::Mirror),
         Some(("promotion", _)) => (promotions.iter().map(|one| one.rule.name.as_str()).collect(), Starts::Promotion),
-        _ => return Err(format!("{text:?} is nothing that can be started; write \"mirror:NAME\" or \"promotion:NAME\"")),
+        Some(("check", _)) => (promotions.iter().map(|one| one.rule.name.as_str()).collect(), Starts::Check),
+        _ => {
+            return Err(format!(
+                "{text:?} is nothing that can be started; write \"mirror:NAME\", \"check:PROMOTION\" or \"promotion:NAME\""
+            ));
+        }
     };
     let name = text.split_once(':').map(|(_, name)| name).unwrap_or_default();
     if known.contains(&name) {

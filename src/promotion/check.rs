@@ -65,12 +65,12 @@ impl Promotions {
         Ok(Check { commit: tip.commit().as_str().to_owned(), path, values, findings, kustomizations, manifests })
     }
 
-    /// Looks at everything in the branch of a rule, for whoever pushes to it.
-    pub async fn look_over(&self, rule: &Rule, hosts: &[String]) -> Result<(String, Report), OperateError> {
+    /// Looks at everything in a commit of the repository of a rule.
+    pub(crate) async fn look_over(&self, rule: &Rule, commit: &str, hosts: &[String]) -> Result<Report, OperateError> {
         let place = self.place(rule).ok_or_else(|| OperateError::Unknown(rule.name.clone()))?;
         let held = place.hold().await?;
         let cache = held.branch()?.cache();
-        let tip = cache.fetch().await?;
+        let tip = cache.fetch_commit(commit).await?;
         let files = cache.files(&tip).await?;
         drop(held);
         let names = Names { hosts: hosts.to_vec(), repository: place.remote().url().to_owned() };
@@ -80,7 +80,7 @@ impl Promotions {
         }
         report.findings.sort();
         report.findings.dedup();
-        Ok((tip.commit().as_str().to_owned(), report))
+        Ok(report)
     }
 
     /// What is wrong with an image that is said to be here.

@@ -43,6 +43,9 @@ pub struct Ledger {
     /// These may be promoted.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub approved: BTreeMap<Digest, Note>,
+    /// Commits of others that are still to be looked over, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unvalidated: Vec<String>,
     /// When commits were made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub landed: Vec<u64>,

@@ -84,6 +84,8 @@ pub(crate) enum Poke {
     Branch(String),
     /// This rule has written something.
     Rollout(String),
+    /// Commits in the repository of this rule are to be looked over.
+    Validation(String),
 }
 
 impl Promotions {

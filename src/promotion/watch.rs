@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::follow::ROLLOUT_KIND;
 use crate::promotions::{KIND, Poke, Promotions};
+use crate::validation::VALIDATION_KIND;
 
 /// How often the ledgers are looked through for what has become due, and for what a crash has left.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -63,6 +64,9 @@ impl Promotions {
                     if self.is_to_be_followed(rule, &ledger) {
                         self.poke(Poke::Rollout(rule.name.clone()));
                     }
+                    if !ledger.unvalidated.is_empty() {
+                        self.poke(Poke::Validation(rule.name.clone()));
+                    }
                 }
                 Err(error) => tracing::warn!(promotion = rule.name, error = %telemetry::chain(&error), "trying again"),
             }
@@ -75,6 +79,7 @@ impl Promotions {
         let (kind, key) = match poke {
             Poke::Branch(branch) => (KIND, branch),
             Poke::Rollout(rule) => (ROLLOUT_KIND, rule),
+            Poke::Validation(rule) => (VALIDATION_KIND, rule),
         };
         for attempt in 0..ATTEMPTS {
             if !self.has_to(poke).await {
@@ -104,13 +109,14 @@ impl Promotions {
         let now = self.now();
         let is_meant = |rule: &&crate::rule::Rule| match poke {
             Poke::Branch(branch) => rule.branch == *branch,
-            Poke::Rollout(name) => rule.name == *name,
+            Poke::Rollout(name) | Poke::Validation(name) => rule.name == *name,
         };
         for rule in self.all().filter(is_meant) {
             let Ok(ledger) = self.ledger(&rule.name).await else { return true };
             let has_to = match poke {
                 Poke::Branch(_) => ledger.is_due(now),
                 Poke::Rollout(_) => self.is_to_be_followed(rule, &ledger),
+                Poke::Validation(_) => !ledger.unvalidated.is_empty(),
             };
             if has_to {
                 return true;

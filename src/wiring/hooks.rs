@@ -89,22 +89,35 @@ impl Triggers {
 
     /// Starts what the delivery is for. What it says is for the sender's log.
     async fn act(&self, trigger: &Trigger, delivery: &Delivery) -> Result<&'static str, String> {
-        if let Some(why) = passed_over(trigger, &delivery.event) {
-            tracing::info!(trigger = trigger.name, delivery = delivery.id, why, "a delivery starts nothing");
-            return Ok("nothing to do");
-        }
+        let happened = match happened(trigger, &delivery.event) {
+            Ok(happened) => happened,
+            Err(why) => {
+                tracing::info!(trigger = trigger.name, delivery = delivery.id, why, "a delivery starts nothing");
+                return Ok("nothing to do");
+            }
+        };
+        let mut has_started = false;
         for starts in &trigger.starts {
+            let rule = |name: &str| self.promotions.rule(name);
             match starts {
-                Starts::Mirror(name) => self.run_mirror(trigger, name).await?,
-                Starts::Promotion(name) => {
-                    if let Some(rule) = self.promotions.rule(name) {
+                Starts::Mirror(name) if happened.is_others => self.run_mirror(trigger, name).await?,
+                Starts::Promotion(name) if happened.is_others => {
+                    if let Some(rule) = rule(name) {
                         self.promotions.hasten(rule).await.map_err(|error| telemetry::chain(&error))?;
                     }
                 }
+                Starts::Check(name) => {
+                    if let Some(rule) = rule(name) {
+                        let noted = self.promotions.validate_later(rule, &happened.commit).await;
+                        noted.map_err(|error| telemetry::chain(&error))?;
+                    }
+                }
+                Starts::Mirror(_) | Starts::Promotion(_) => continue,
             }
+            has_started = true;
         }
-        tracing::info!(trigger = trigger.name, delivery = delivery.id, "a delivery was acted on");
-        Ok("started")
+        tracing::info!(trigger = trigger.name, delivery = delivery.id, has_started, "a delivery was acted on");
+        Ok(if has_started { "started" } else { "nothing to do" })
     }
 
     async fn run_mirror(&self, trigger: &Trigger, name: &str) -> Result<(), String> {
@@ -122,27 +135,42 @@ impl Triggers {
     }
 }
 
-/// Why an event starts nothing, if so.
-fn passed_over(trigger: &Trigger, event: &ForgeEvent) -> Option<&'static str> {
+/// What an event is about.
+struct Happened {
+    /// The commit.
+    commit: String,
+    /// It is a push, and not of our own commits alone: what we wrote must not start what makes us write again, and a pull request is
+    /// a stranger's wish.
+    is_others: bool,
+}
+
+/// What an event is about; `Err`: why it starts nothing.
+fn happened(trigger: &Trigger, event: &ForgeEvent) -> Result<Happened, &'static str> {
     let is_other = |repository: &Repository| trigger.repository.as_ref().is_some_and(|wanted| *wanted != repository.full_name);
     match event {
-        ForgeEvent::Push(push) if is_other(&push.repository) => Some("another repository"),
-        ForgeEvent::Push(push) if push.kind == RefKind::Tag => (!trigger.on_tags).then_some("a tag"),
-        ForgeEvent::Push(push) if !trigger.branches.matches(Some(&push.name)) => Some("another branch"),
+        ForgeEvent::Push(push) if is_other(&push.repository) => Err("another repository"),
+        ForgeEvent::Push(push) if push.kind == RefKind::Tag && !trigger.on_tags => Err("a tag"),
+        ForgeEvent::Push(push) if push.kind == RefKind::Branch && !trigger.branches.matches(Some(&push.name)) => {
+            Err("another branch")
+        }
         ForgeEvent::Push(push) => {
             let all_told = !push.is_truncated && !push.commits.is_empty();
-            if all_told && push.commits.iter().all(|commit| promotion::is_ours(&commit.message)) {
-                // What we wrote must not start what makes us write again.
-                return Some("our own commits");
+            let mut changes = push.commits.iter().flat_map(|commit| &commit.changes);
+            if all_told && push.kind == RefKind::Branch && !changes.any(|change| trigger.paths.matches(Some(change.path()))) {
+                return Err("other paths");
             }
-            let mut paths = push.commits.iter().flat_map(|commit| &commit.changes);
-            let has_path = paths.any(|change| trigger.paths.matches(Some(change.path())));
-            (all_told && !has_path).then_some("other paths")
+            let is_ours = all_told && push.commits.iter().all(|commit| promotion::is_ours(&commit.message));
+            Ok(Happened { commit: push.after.clone(), is_others: !is_ours })
         }
-        ForgeEvent::PullRequest(_) => Some("a pull request, which starts nothing here"),
-        ForgeEvent::Deleted(_) => Some("a branch or tag that is gone"),
-        ForgeEvent::Ping => Some("a ping"),
-        _ => Some("another kind of event"),
+        ForgeEvent::PullRequest(pull) if is_other(&pull.repository) => Err("another repository"),
+        ForgeEvent::PullRequest(pull) if !trigger.branches.matches(Some(&pull.base)) => Err("another branch"),
+        ForgeEvent::PullRequest(pull) if matches!(pull.action.as_str(), "closed" | "close" | "merge") => {
+            Err("a pull request that is over")
+        }
+        ForgeEvent::PullRequest(pull) => Ok(Happened { commit: pull.head.sha.clone(), is_others: false }),
+        ForgeEvent::Deleted(_) => Err("a branch or tag that is gone"),
+        ForgeEvent::Ping => Err("a ping"),
+        _ => Err("another kind of event"),
     }
 }
 

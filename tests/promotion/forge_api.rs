@@ -50,7 +50,7 @@ impl Forge {
                 return refusal;
             }
             let answer = state.answer(kind, asked, &folder);
-            if asked.line.starts_with("P") && state.lost > 0 {
+            if asked.line.starts_with('P') && state.lost > 0 {
                 state.lost -= 1;
                 return (502, "{}".to_owned());
             }

@@ -23,4 +23,5 @@ mod secrets;
 mod server;
 #[path = "../../src/promotion/tests/promotion/styles.rs"]
 mod styles;
+mod validation;
 mod ways;

@@ -175,6 +175,14 @@ impl Server {
         assert_eq!(response.status(), 202);
     }
 
+    /// What is answered to a POST.
+    pub(crate) fn post(&self, path: &str, headers: &[(&str, String)], body: String) -> (u16, String) {
+        let request = self.client.post(format!("{}{path}", self.url)).body(body);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+        let response = request.send().unwrap();
+        (response.status().as_u16(), response.text().unwrap())
+    }
+
     fn token(&self) -> String {
         fs::read_to_string(self.folder.path().join("admin-token")).unwrap().trim().to_owned()
     }

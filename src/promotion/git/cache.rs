@@ -161,6 +161,15 @@ impl Cache {
         self.bring("--depth=1").await
     }
 
+    /// Brings a commit here that is not in the branch, such as the head of a pull request.
+    pub async fn fetch_commit(&self, commit: &str) -> Result<Tip, GitError> {
+        let commit = Commit::parse("a commit", commit)?;
+        let arguments = ["fetch", "--quiet", "--no-tags", "--depth=1", "--no-write-fetch-head", "--no-recurse-submodules", "--"];
+        let wanted = [self.remote.url(), commit.as_str()];
+        self.git("fetch", &[&arguments[..], &wanted[..]].concat(), b"").await?;
+        Ok(Tip(commit))
+    }
+
     async fn bring(&self, depth: &str) -> Result<Tip, GitError> {
         let reference = format!("+{}:{TIP}", self.remote.reference());
         let arguments = [
