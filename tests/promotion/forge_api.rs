@@ -171,40 +171,13 @@ impl State {
         let Some((_, rest)) = path.split_once(root) else { return (404, "{}".to_owned()) };
         let body: Value = serde_json::from_slice(&asked.body).unwrap_or_default();
         let parts: Vec<&str> = rest.split('/').collect();
-        let (head, base, text) =
-            if kind == "gitlab" { ("source_branch", "target_branch", "description") } else { ("head", "base", "body") };
         match (words[0], parts.as_slice()) {
             ("GET", ["pulls" | "merge_requests"]) => {
-                let open = |index: &usize| {
-                    self.requests[*index].state == "open" && (query.contains("page=1") && !query.contains("page=10"))
-                };
+                let open = |index: &usize| self.requests[*index].state == "open" && query.ends_with("page=1");
                 let all: Vec<Value> = (0..self.requests.len()).filter(open).map(|index| self.shown(kind, index)).collect();
                 (200, json!(all).to_string())
             }
-            ("POST", ["pulls" | "merge_requests"]) => {
-                let branch = body[head].as_str().unwrap().to_owned();
-                if self.requests.iter().any(|request| request.state == "open" && request.head == branch) {
-                    return (409, json!({ "message": "pull request already exists" }).to_string());
-                }
-                let found = std::process::Command::new("git")
-                    .args(["rev-parse", "--verify", "--quiet", &branch])
-                    .current_dir(folder)
-                    .output();
-                if !found.unwrap().status.success() {
-                    return (404, json!({ "message": "the head branch is not there" }).to_string());
-                }
-                let of = |key: &str| body[key].as_str().unwrap().to_owned();
-                let request = Request {
-                    head: branch,
-                    base: of(base),
-                    title: of("title"),
-                    body: of(text),
-                    state: "open".to_owned(),
-                    commit: None,
-                };
-                self.requests.push(request);
-                (201, self.shown(kind, self.requests.len() - 1).to_string())
-            }
+            ("POST", ["pulls" | "merge_requests"]) => self.open(kind, &body, folder),
             ("GET", ["pulls" | "merge_requests", number]) => {
                 (200, self.shown(kind, number.parse::<usize>().unwrap() - 1).to_string())
             }
@@ -215,7 +188,7 @@ impl State {
                     "closed".clone_into(&mut request.state);
                 }
                 if let Some(title) = body["title"].as_str() {
-                    (request.title, request.body) = (title.to_owned(), body[text].as_str().unwrap().to_owned());
+                    (request.title, request.body) = (title.to_owned(), body[names(kind).2].as_str().unwrap().to_owned());
                 }
                 (200, self.shown(kind, index).to_string())
             }
@@ -229,9 +202,8 @@ impl State {
                 self.statuses.push(status);
                 (201, "{}".to_owned())
             }
-            ("DELETE", [.., last]) => {
+            ("DELETE", _) => {
                 let branch = rest.rsplit("heads/").next().unwrap().rsplit("branches/").next().unwrap().replace("%2F", "/");
-                let _ = last;
                 let gone = std::process::Command::new("git")
                     .args(["update-ref", "-d", &format!("refs/heads/{branch}")])
                     .current_dir(folder)
@@ -242,4 +214,26 @@ impl State {
             _ => (404, "{}".to_owned()),
         }
     }
+
+    fn open(&mut self, kind: &str, body: &Value, folder: &std::path::Path) -> (u16, String) {
+        let (head, base, text) = names(kind);
+        let branch = body[head].as_str().unwrap().to_owned();
+        if self.requests.iter().any(|request| request.state == "open" && request.head == branch) {
+            return (409, json!({ "message": "pull request already exists" }).to_string());
+        }
+        let mut git = std::process::Command::new("git");
+        let found = git.args(["rev-parse", "--verify", "--quiet", &branch]).current_dir(folder).output();
+        if !found.unwrap().status.success() {
+            return (404, json!({ "message": "the head branch is not there" }).to_string());
+        }
+        let of = |key: &str| body[key].as_str().unwrap().to_owned();
+        let (base, title, body) = (of(base), of("title"), of(text));
+        self.requests.push(Request { head: branch, base, title, body, state: "open".to_owned(), commit: None });
+        (201, self.shown(kind, self.requests.len() - 1).to_string())
+    }
+}
+
+/// How the head, the base and the text of a pull request are called.
+fn names(kind: &str) -> (&'static str, &'static str, &'static str) {
+    if kind == "gitlab" { ("source_branch", "target_branch", "description") } else { ("head", "base", "body") }
 }

@@ -1,4 +1,4 @@
-//! What people push to the GitOps repository is looked over, and the forge shows the verdict beside the commit.
+//! What people push to the `GitOps` repository is looked over, and the forge shows the verdict beside the commit.
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
