@@ -131,6 +131,8 @@ pub struct Promotion {
     pub rule: Rule,
     /// The branch; [`Rule::branch`] is its [`Remote::key`].
     pub remote: Remote,
+    /// The API of the forge is used in the place of git.
+    pub over_api: bool,
     /// What comes after its commits.
     pub deployer: Deployer,
 }

@@ -78,6 +78,7 @@ pub const KEYS: &[&str] = &[
     "promotion.git.key_file",
     "promotion.git.known_hosts_file",
     "promotion.git.ca",
+    "promotion.over",
     "promotion.mode",
     "promotion.forge.kind",
     "promotion.forge.api",

@@ -55,6 +55,9 @@ fn compare(section: &Section<'_, '_>, this: &Promotion, other: &Promotion, line:
     if one.branch != two.branch {
         return;
     }
+    if this.over_api != other.over_api {
+        section.wrong("over", format!("is another one than that of {line}, which has the same branch; write the same in both"));
+    }
     if !this.remote.has_login_of(&other.remote) {
         section.wrong("git", format!("names the branch of {line} with another login or CA; write the same in both"));
     }
@@ -102,7 +105,8 @@ fn one(section: &mut Section<'_, '_>) -> Option<Promotion> {
     let remote = git::remote(section.section("git"));
     let mode = section.value("mode", Mode::Commit, mode);
     let is_pull = mode == Mode::PullRequest;
-    let forge = deployers::forge(section.section("forge"), remote.as_ref(), is_pull);
+    let over_api = section.value("over", false, over);
+    let forge = deployers::forge(section.section("forge"), remote.as_ref(), is_pull || over_api);
     let place = edits::edit(section.section("edit"));
     let mut template = section.value("message", Template::default(), message);
     template.skip_ci = section.value("skip_ci", true, value::boolean);
@@ -142,7 +146,7 @@ fn one(section: &mut Section<'_, '_>) -> Option<Promotion> {
         gate,
         breaker: Some((limit, within)),
     };
-    Some(Promotion { rule, remote, deployer })
+    Some(Promotion { rule, remote, over_api, deployer })
 }
 
 fn require(section: &Section<'_, '_>) {
@@ -178,6 +182,15 @@ fn mode(value: &Value<'_>) -> Result<Mode, String> {
         "commit" => Ok(Mode::Commit),
         "pull-request" => Ok(Mode::PullRequest),
         other => Err(format!("{other:?} is not known; write \"commit\" or \"pull-request\"")),
+    }
+}
+
+/// Is the API of the forge used?
+fn over(value: &Value<'_>) -> Result<bool, String> {
+    match value.text()? {
+        "git" => Ok(false),
+        "api" => Ok(true),
+        other => Err(format!("{other:?} is not known; write \"git\" or \"api\"")),
     }
 }
 

@@ -31,9 +31,9 @@ impl Promotions {
         let rule = self.rule(name).ok_or_else(|| OperateError::Unknown(name.chars().take(80).collect()))?;
         let place = self.place(rule).ok_or_else(|| OperateError::Unknown(name.to_owned()))?;
         let held = place.hold().await?;
-        let cache = held.branch()?.cache();
-        let tip = cache.fetch().await?;
-        let files = cache.files(&tip).await?;
+        let backing = held.branch()?.backing();
+        let tip = backing.fetch().await?;
+        let files = backing.files(&tip).await?.ok_or_else(without_git)?;
         drop(held);
         let names = Names { hosts: hosts.to_vec(), repository: place.remote().url().to_owned() };
         let (path, mut findings) = match crate::land::place_of(&rule.path, &rule.edit, |path| files.is_file(path)) {
@@ -69,9 +69,9 @@ impl Promotions {
     pub(crate) async fn look_over(&self, rule: &Rule, commit: &str, hosts: &[String]) -> Result<Report, OperateError> {
         let place = self.place(rule).ok_or_else(|| OperateError::Unknown(rule.name.clone()))?;
         let held = place.hold().await?;
-        let cache = held.branch()?.cache();
-        let tip = cache.fetch_commit(commit).await?;
-        let files = cache.files(&tip).await?;
+        let backing = held.branch()?.backing();
+        let tip = backing.fetch_commit(commit).await?.ok_or_else(without_git)?;
+        let files = backing.files(&tip).await?.ok_or_else(without_git)?;
         drop(held);
         let names = Names { hosts: hosts.to_vec(), repository: place.remote().url().to_owned() };
         let mut report = validate::repository(&files, &names);
@@ -103,6 +103,10 @@ impl Promotions {
         };
         Ok(found.missing.first().and_then(|missing| at(format!("{shown} cannot be pulled: {missing} is not here"))))
     }
+}
+
+fn without_git() -> OperateError {
+    OperateError::Conflict("a whole repository is looked at with git alone; this promotion uses the API of its forge".to_owned())
 }
 
 /// An image that no manifest has is replaced nowhere, and kustomize says nothing.

@@ -272,7 +272,7 @@ impl Promotions {
             }
             let is_ours = *revision == commit
                 || match self.place(rule) {
-                    Some(place) => place.hold().await?.branch()?.cache().has_followed(commit, revision).await?,
+                    Some(place) => place.hold().await?.branch()?.backing().has_followed(commit, revision).await?,
                     None => false,
                 };
             if is_ours {

@@ -3,7 +3,10 @@
 //! Gitea (and Forgejo), GitHub and GitLab differ in names and paths; what is meant is the same. Answers are looked at for what is
 //! needed alone, so that a newer forge says more without harm.
 
+mod contents;
 mod words;
+
+pub use contents::Contents;
 
 use std::fmt;
 use std::path::PathBuf;

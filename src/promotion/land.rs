@@ -12,8 +12,9 @@ use std::time::Duration;
 use jobs::Random;
 use telemetry::Clock;
 
+use crate::backing::Backing;
 use crate::edit::{Edit, Image, Values};
-use crate::git::{Cache, Commit, File, GitError, Pushed, Signature, Tip};
+use crate::git::{Commit, File, GitError, Pushed, Signature, Tip};
 use crate::validate::{self, Names};
 use crate::yaml::Refusal;
 
@@ -141,33 +142,33 @@ enum Edited {
 /// The way into one branch.
 #[derive(Debug)]
 pub struct Branch {
-    cache: Cache,
+    backing: Backing,
     clock: Arc<dyn Clock>,
     random: Random,
 }
 
 impl Branch {
-    /// The branch that this cache is of. One caller at a time.
+    /// The branch that this leads to. One caller at a time.
     #[must_use]
-    pub fn new(cache: Cache, clock: Arc<dyn Clock>, random: Random) -> Self {
-        Self { cache, clock, random }
+    pub fn new(backing: impl Into<Backing>, clock: Arc<dyn Clock>, random: Random) -> Self {
+        Self { backing: backing.into(), clock, random }
     }
 
-    /// What is known here of the branch.
+    /// The way to it.
     #[must_use]
-    pub fn cache(&self) -> &Cache {
-        &self.cache
+    pub fn backing(&self) -> &Backing {
+        &self.backing
     }
 
     /// What would become of an intent on the tip as it is now. Nothing is written.
     pub async fn preview(&self, intent: &Intent) -> Result<Preview, GitError> {
-        let tip = self.cache.fetch().await?;
-        let (edited, mut files) = edit(&self.cache, &tip, std::slice::from_ref(intent)).await?;
+        let tip = self.backing.fetch().await?;
+        let (edited, mut files) = edit(&self.backing, &tip, std::slice::from_ref(intent)).await?;
         let outcome = outcomes(edited, tip.commit(), &tip, &files).pop();
         let outcome = outcome.ok_or_else(|| GitError::Run(std::io::Error::other("an intent has an outcome")))?;
         let mut changed = None;
         if let Some(File { path, bytes, .. }) = files.pop() {
-            changed = self.cache.read(&tip, &path).await?.map(|before| (before, bytes));
+            changed = self.backing.read(&tip, &path).await?.map(|before| (before, bytes));
         }
         Ok(Preview { outcome, changed })
     }
@@ -181,14 +182,14 @@ impl Branch {
         by: &Signature,
         branch: &str,
     ) -> Result<Outcome, LandError> {
-        let tip = self.cache.fetch().await?;
+        let tip = self.backing.fetch().await?;
         let intents = std::slice::from_ref(intent);
-        let (edited, files) = edit(&self.cache, &tip, intents).await?;
+        let (edited, files) = edit(&self.backing, &tip, intents).await?;
         let mut commit = tip.commit().clone();
         if !files.is_empty() {
             let text = message(&changed(intents, &edited));
-            commit = self.cache.commit(&tip, &files, &text, by).await?;
-            self.cache.publish(&commit, branch).await?.map_err(LandError::Refused)?;
+            let made = self.backing.propose(&tip, &files, &text, by, branch).await?;
+            commit = made.map_err(LandError::Refused)?;
         }
         let outcome = outcomes(edited, &commit, &tip, &files).pop();
         outcome.ok_or_else(|| GitError::Run(std::io::Error::other("an intent has an outcome")).into())
@@ -206,14 +207,14 @@ impl Branch {
     ) -> Result<Vec<Outcome>, LandError> {
         let (start, mut attempts) = (self.clock.monotonic(), 0_u32);
         loop {
-            let tip = self.cache.fetch().await?;
-            let (edited, files) = edit(&self.cache, &tip, intents).await?;
+            let tip = self.backing.fetch().await?;
+            let (edited, files) = edit(&self.backing, &tip, intents).await?;
             if files.is_empty() {
                 return Ok(outcomes(edited, tip.commit(), &tip, &[]));
             }
             let text = message(&changed(intents, &edited));
-            let commit = self.cache.commit(&tip, &files, &text, &by()).await?;
-            match self.cache.push(&commit, &tip).await? {
+            let (commit, pushed) = self.backing.land(&tip, &files, &text, &by()).await?;
+            match pushed {
                 Pushed::Landed => return Ok(outcomes(edited, &commit, &tip, &files)),
                 Pushed::Refused(reason) => return Err(LandError::Refused(reason)),
                 Pushed::Moved => attempts += 1,
@@ -232,11 +233,11 @@ type Files = BTreeMap<String, (File, Vec<u8>)>;
 
 /// The files of the tip as they are to be, as far as they change. An intent that would leave a folder that cannot be built is refused,
 /// and the others are as without it.
-async fn edit(cache: &Cache, tip: &Tip, intents: &[Intent]) -> Result<(Vec<Edited>, Vec<File>), GitError> {
+async fn edit(backing: &Backing, tip: &Tip, intents: &[Intent]) -> Result<(Vec<Edited>, Vec<File>), GitError> {
     let mut broken = BTreeMap::new();
     loop {
-        let (edited, files) = edit_without(cache, tip, intents, &broken).await?;
-        let found = validate(cache, tip, intents, &edited, &files).await?;
+        let (edited, files) = edit_without(backing, tip, intents, &broken).await?;
+        let found = validate(backing, tip, intents, &edited, &files).await?;
         if found.is_empty() {
             return Ok((edited, files));
         }
@@ -246,7 +247,7 @@ async fn edit(cache: &Cache, tip: &Tip, intents: &[Intent]) -> Result<(Vec<Edite
 
 /// Which intents change a folder that cannot be built then, by their numbers.
 async fn validate(
-    cache: &Cache,
+    backing: &Backing,
     tip: &Tip,
     intents: &[Intent],
     edited: &[Edited],
@@ -257,7 +258,7 @@ async fn validate(
     if !intents.iter().zip(edited).any(|pair| is_meant(&pair)) {
         return Ok(broken);
     }
-    let mut all = cache.files(tip).await?;
+    let Some(mut all) = backing.files(tip).await? else { return Ok(broken) };
     for file in files {
         all.add(&file.path, Some(file.bytes.clone()));
     }
@@ -279,7 +280,7 @@ async fn validate(
 }
 
 async fn edit_without(
-    cache: &Cache,
+    backing: &Backing,
     tip: &Tip,
     intents: &[Intent],
     broken: &BTreeMap<usize, Refusal>,
@@ -290,7 +291,7 @@ async fn edit_without(
             results.push(Edited::Refused { path: intent.path.clone(), refusal: refusal.clone() });
             continue;
         }
-        let path = match find(cache, tip, intent, &mut files).await? {
+        let path = match find(backing, tip, intent, &mut files).await? {
             Ok(path) => path,
             Err(refusal) => {
                 results.push(Edited::Refused { path: intent.path.clone(), refusal });
@@ -335,7 +336,7 @@ fn overruled(intent: &Intent, result: &mut Edited, files: &Files) {
 }
 
 /// The file of an intent, read into `files`.
-async fn find(cache: &Cache, tip: &Tip, intent: &Intent, files: &mut Files) -> Result<Result<String, Refusal>, GitError> {
+async fn find(backing: &Backing, tip: &Tip, intent: &Intent, files: &mut Files) -> Result<Result<String, Refusal>, GitError> {
     let names = match names(&intent.path, &intent.edit) {
         Ok(names) => names,
         Err(refusal) => return Ok(Err(refusal)),
@@ -346,7 +347,7 @@ async fn find(cache: &Cache, tip: &Tip, intent: &Intent, files: &mut Files) -> R
             found.push(name);
             continue;
         }
-        match cache.read(tip, &name).await {
+        match backing.read(tip, &name).await {
             Ok(Some(file)) => {
                 let bytes = file.bytes.clone();
                 files.insert(name.clone(), (file, bytes));

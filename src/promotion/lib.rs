@@ -5,6 +5,7 @@
 //! ([`Edit`]: bytes in, bytes out, or the reason why that is not safe), and the commit is brought to the branch whatever happens to it
 //! meanwhile ([`Branch`]). What a person changed in Git is never overwritten.
 
+mod backing;
 mod check;
 mod choose;
 mod content;
@@ -30,6 +31,7 @@ mod window;
 mod work;
 mod yaml;
 
+pub use backing::Backing;
 pub use check::Check;
 pub use content::{Content, Found, Verdicts};
 pub use edit::{Application, Container, Edit, Edited, Helm, Image, Kustomization, Values, Write};

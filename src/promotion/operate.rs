@@ -290,7 +290,8 @@ mod tests {
 
     #[test]
     fn a_diff_shows_what_changes_and_a_little_around_it() {
-        let before = File { path: "k.yaml".to_owned(), bytes: b"1\n2\n3\n4\nold\n5\n6\n7\n8".to_vec(), is_program: false };
+        let before =
+            File { path: "k.yaml".to_owned(), bytes: b"1\n2\n3\n4\nold\n5\n6\n7\n8".to_vec(), is_program: false, version: None };
         let text = diff(&before, b"1\n2\n3\n4\nnew\nmore\n5\n6\n7\n8");
         assert_eq!(text, "--- a/k.yaml\n+++ b/k.yaml\n@@ -2,7 +2,8 @@\n 2\n 3\n 4\n-old\n+new\n+more\n 5\n 6\n 7\n");
         assert_eq!(diff(&before, &before.bytes), "");

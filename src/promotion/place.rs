@@ -9,6 +9,8 @@ use jobs::Random;
 use telemetry::Clock;
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::backing::Backing;
+use crate::forge::Contents;
 use crate::git::{Cache, GitError, Program, Remote, Signature};
 use crate::land::Branch;
 
@@ -17,6 +19,8 @@ use crate::land::Branch;
 pub struct PlaceSettings {
     /// The branch.
     pub remote: Remote,
+    /// The API of its forge, where that is used in the place of git.
+    pub contents: Option<Contents>,
     /// The program git: a path, or a name to look for in `search`.
     pub program: PathBuf,
     /// A PATH.
@@ -79,10 +83,14 @@ impl Place {
     pub(crate) async fn hold(&self) -> Result<Held<'_>, GitError> {
         let mut branch = self.branch.lock().await;
         if branch.is_none() {
-            let PlaceSettings { remote, program, search, limit, folder, .. } = &self.settings;
-            let program = Program::new(program.clone(), search.clone(), *limit, Arc::clone(&self.clock));
-            let cache = Cache::new(program, folder.clone(), remote.clone()).await?;
-            *branch = Some(Branch::new(cache, Arc::clone(&self.clock), self.random.clone()));
+            let PlaceSettings { remote, program, search, limit, folder, contents, .. } = &self.settings;
+            let backing = if let Some(contents) = contents {
+                Backing::Contents(contents.clone())
+            } else {
+                let program = Program::new(program.clone(), search.clone(), *limit, Arc::clone(&self.clock));
+                Backing::Git(Cache::new(program, folder.clone(), remote.clone()).await?)
+            };
+            *branch = Some(Branch::new(backing, Arc::clone(&self.clock), self.random.clone()));
         }
         Ok(Held(branch))
     }

@@ -13,7 +13,7 @@ use oci::{
     Content as BlobContent, Descriptor, Digest, Discover, Error, ManifestView, Page, Platform, Pull, Push, Reference,
     RepositoryName, Tag,
 };
-use promotion::forge::Forge;
+use promotion::forge::{Contents, Forge};
 use promotion::rollout::{ArgoCd, Notify, SettingsError};
 use promotion::{Arrival, Content, Deployer, Found, Ledgers, Place, PlaceSettings, Promotions, Verdicts};
 use registry::Registry;
@@ -40,8 +40,10 @@ pub(crate) fn promotions(
     let search = std::env::var_os("PATH").unwrap_or_default();
     let mut places = BTreeMap::new();
     for promotion in &config.promotions {
-        let place = || place(&config.git, promotion, folder, search.clone(), clock);
-        places.entry(promotion.rule.branch.clone()).or_insert_with(place);
+        if !places.contains_key(&promotion.rule.branch) {
+            let place = place(&config.git, promotion, folder, search.clone(), clock)?;
+            places.insert(promotion.rule.branch.clone(), place);
+        }
     }
     let mut deployers = BTreeMap::new();
     for promotion in &config.promotions {
@@ -82,8 +84,17 @@ pub(crate) fn deployer(settings: &config::Deployer, clock: &Arc<dyn Clock>) -> R
     })
 }
 
-fn place(git: &config::Git, promotion: &config::Promotion, folder: &Path, search: OsString, clock: &Arc<dyn Clock>) -> Place {
+fn place(
+    git: &config::Git,
+    promotion: &config::Promotion,
+    folder: &Path,
+    search: OsString,
+    clock: &Arc<dyn Clock>,
+) -> Result<Place, SettingsError> {
+    let forge = promotion.deployer.forge.as_ref().filter(|_| promotion.over_api);
+    let forge = forge.map(|forge| Forge::new(forge, clock)).transpose()?;
     let settings = PlaceSettings {
+        contents: forge.map(|forge| Contents::new(forge, promotion.remote.branch())),
         remote: promotion.remote.clone(),
         program: git.program.clone(),
         search,
@@ -95,7 +106,7 @@ fn place(git: &config::Git, promotion: &config::Promotion, folder: &Path, search
         signing_key: git.signing_key.clone(),
         batch: git.batch,
     };
-    Place::new(settings, Arc::clone(clock), jobs::Random::from_system())
+    Ok(Place::new(settings, Arc::clone(clock), jobs::Random::from_system()))
 }
 
 /// Nobody signs or scans yet.

@@ -167,6 +167,12 @@ impl Promoter {
         Self { branch: Branch::new(cache, clock, jobs::Random::from_system()), key: None, _folder: folder }
     }
 
+    /// Where the branch is.
+    pub(crate) async fn ask(&self) -> Option<promotion::Commit> {
+        let promotion::Backing::Git(cache) = self.branch.backing() else { panic!("it is git") };
+        cache.ask().await.unwrap()
+    }
+
     pub(crate) async fn plain(url: &str) -> Self {
         Self::new(url, Login::Nobody, Path::new("git"), Duration::from_secs(30)).await
     }

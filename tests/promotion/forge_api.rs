@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::door::{self, Asked};
 use crate::forge::{Bare, git};
+use crate::forge_contents;
 
 pub(crate) const TOKEN: &str = "forge-t0ken";
 
@@ -25,10 +26,13 @@ struct State {
     requests: Vec<Request>,
     comments: Vec<String>,
     statuses: Vec<Value>,
-    /// The answers to changes are lost after they are made: this many.
+    /// The answers to changes are lost after they are made: this many, after those that are let through.
     lost: usize,
+    let_through: usize,
     /// Every request is answered so.
     refuses: Option<(u16, String)>,
+    /// Everything but a GET is answered so.
+    refuses_changes: Option<(u16, String)>,
     tokens: Vec<String>,
 }
 
@@ -49,12 +53,19 @@ impl Forge {
             if let Some(refusal) = state.refuses.clone() {
                 return refusal;
             }
-            let answer = state.answer(kind, asked, &folder);
-            if asked.line.starts_with('P') && state.lost > 0 {
-                state.lost -= 1;
-                return (502, "{}".to_owned());
+            if let Some(refusal) = state.refuses_changes.clone().filter(|_| !asked.line.starts_with("GET")) {
+                return refusal;
             }
-            answer
+            let answer = state.answer(kind, asked, &folder);
+            if !asked.line.starts_with('P') || state.lost == 0 {
+                return answer;
+            }
+            if state.let_through > 0 {
+                state.let_through -= 1;
+                return answer;
+            }
+            state.lost -= 1;
+            (502, "{}".to_owned())
         });
         Self { kind, url, repository: bare.url(), state }
     }
@@ -93,6 +104,17 @@ impl Forge {
 
     pub(crate) fn loses(&self, answers: usize) {
         self.state.lock().unwrap().lost = answers;
+    }
+
+    /// Loses the answer to one change, after so many more.
+    pub(crate) fn loses_the(&self, number: usize) {
+        let mut state = self.state.lock().unwrap();
+        (state.lost, state.let_through) = (1, number);
+    }
+
+    pub(crate) fn refuses_changes(&self, answer: Option<(u16, &str)>) {
+        let message = |text: &str| json!({ "message": text }).to_string();
+        self.state.lock().unwrap().refuses_changes = answer.map(|(status, text)| (status, message(text)));
     }
 
     pub(crate) fn refuses(&self, answer: Option<(u16, &str)>) {
@@ -170,6 +192,9 @@ impl State {
         let root = if kind == "gitlab" { "/projects/team%2Finfra/" } else { "/repos/team/infra/" };
         let Some((_, rest)) = path.split_once(root) else { return (404, "{}".to_owned()) };
         let body: Value = serde_json::from_slice(&asked.body).unwrap_or_default();
+        if let Some(answer) = forge_contents::answer(kind, words[0], rest, query, &body, folder) {
+            return answer;
+        }
         let parts: Vec<&str> = rest.split('/').collect();
         match (words[0], parts.as_slice()) {
             ("GET", ["pulls" | "merge_requests"]) => {

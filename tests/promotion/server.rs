@@ -119,6 +119,13 @@ impl Server {
         process.wait().unwrap();
     }
 
+    /// The same with other settings.
+    pub(crate) fn with(mut self, change: impl Fn(&str) -> String) -> Self {
+        let settings = change(&self.settings);
+        self.restart_with(&settings);
+        self
+    }
+
     /// Kills it and starts it again with other settings.
     pub(crate) fn restart_with(&mut self, settings: &str) {
         settings.clone_into(&mut self.settings);

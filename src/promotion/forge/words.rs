@@ -13,8 +13,14 @@ pub(super) const PAGE: usize = 50;
 /// What may stand in a segment of a path as it is.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-fn segment(text: &str) -> String {
+/// A text as one segment of a path.
+pub(super) fn segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
+}
+
+/// A path, its parts each by itself.
+pub(super) fn path(text: &str) -> String {
+    text.split('/').map(segment).collect::<Vec<_>>().join("/")
 }
 
 /// As it is spoken of.
@@ -43,7 +49,7 @@ pub(super) fn advice(status: StatusCode) -> &'static str {
 /// Where a repository is.
 pub(super) fn root(kind: Kind, project: &str) -> String {
     match kind {
-        Kind::Gitea | Kind::GitHub => format!("repos/{}", project.split('/').map(segment).collect::<Vec<_>>().join("/")),
+        Kind::Gitea | Kind::GitHub => format!("repos/{}", path(project)),
         Kind::GitLab => format!("projects/{}", segment(project)),
     }
 }
@@ -151,7 +157,7 @@ pub(super) fn state(answer: &Value) -> Option<PullState> {
 pub(super) fn branch(kind: Kind, branch: &str) -> String {
     match kind {
         Kind::Gitea => format!("branches/{}", segment(branch)),
-        Kind::GitHub => format!("git/refs/heads/{}", branch.split('/').map(segment).collect::<Vec<_>>().join("/")),
+        Kind::GitHub => format!("git/refs/heads/{}", path(branch)),
         Kind::GitLab => format!("repository/branches/{}", segment(branch)),
     }
 }

@@ -52,6 +52,8 @@ pub struct File {
     pub bytes: Vec<u8>,
     /// It may be run as a program.
     pub is_program: bool,
+    /// What a forge tells its versions by, where it came from one.
+    pub version: Option<String>,
 }
 
 /// Who makes a commit, and when.
@@ -79,6 +81,11 @@ pub enum Pushed {
 }
 
 impl Commit {
+    /// The commit of this name, if it can be one.
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        Self::parse("a commit", text).ok()
+    }
+
     fn parse(what: &'static str, text: &str) -> Result<Self, GitError> {
         let text = text.trim();
         let is_name = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -93,6 +100,10 @@ impl Commit {
 }
 
 impl Tip {
+    pub(crate) fn of(commit: Commit) -> Self {
+        Self(commit)
+    }
+
     /// The commit.
     #[must_use]
     pub fn commit(&self) -> &Commit {
@@ -195,7 +206,7 @@ impl Cache {
             return Err(GitError::NotAFile);
         }
         let bytes = self.git("cat-file", &["cat-file", "blob", &blob], b"").await?;
-        Ok(Some(File { path: path.to_owned(), bytes, is_program: mode == PROGRAM_FILE }))
+        Ok(Some(File { path: path.to_owned(), bytes, is_program: mode == PROGRAM_FILE, version: None }))
     }
 
     /// All files of the tip, with the bytes of those that should be YAML. At most so many bytes in all.

@@ -47,6 +47,9 @@ pub enum GitError {
         /// What it said, cut short.
         text: String,
     },
+    /// The forge failed, in whose place git is not.
+    #[error(transparent)]
+    Forge(#[from] crate::forge::ForgeError),
     /// What is at a path is no file.
     #[error("is a link, a folder or a submodule, and no file")]
     NotAFile,

@@ -1,0 +1,218 @@
+//! A branch over the API of its forge, for hosts without git: files are read and commits made by requests.
+//!
+//! At GitHub a commit is made on the tip that was read, and the branch is moved if it is still there: a compare-and-swap. At Gitea and
+//! GitLab it is made on whatever the tip is by then, if the files that it changes are the same as those that were read. What became of
+//! a commit whose answer was lost is read from the branch.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::forge::words::{self, segment};
+use crate::forge::{Forge, ForgeError, Kind, is_absent};
+use crate::git::{Commit, File, Pushed, Signature, Tip};
+
+/// Commits of a branch among which one is looked for.
+const RECENT: usize = 50;
+
+/// A branch of a forge.
+#[derive(Clone, Debug)]
+pub struct Contents {
+    forge: Forge,
+    branch: String,
+}
+
+impl Contents {
+    /// This branch.
+    #[must_use]
+    pub fn new(forge: Forge, branch: &str) -> Self {
+        Self { forge, branch: branch.to_owned() }
+    }
+
+    fn strange(&self, what: &str) -> ForgeError {
+        self.forge.way.strange(format!("an answer without {what}"))
+    }
+
+    fn commit_of(&self, text: Option<&str>) -> Result<Commit, ForgeError> {
+        text.and_then(Commit::of).ok_or_else(|| self.strange("the name of a commit"))
+    }
+
+    /// The last commit of the branch.
+    pub(crate) async fn fetch(&self) -> Result<Tip, ForgeError> {
+        let path = match self.forge.kind {
+            Kind::Gitea => format!("branches/{}", segment(&self.branch)),
+            Kind::GitHub => format!("git/ref/heads/{}", words::path(&self.branch)),
+            Kind::GitLab => format!("repository/branches/{}", segment(&self.branch)),
+        };
+        let answer = self.forge.ask(Method::GET, &path, &[], None).await?;
+        let at = if self.forge.kind == Kind::GitHub { "/object/sha" } else { "/commit/id" };
+        self.commit_of(answer.pointer(at).and_then(Value::as_str)).map(Tip::of)
+    }
+
+    /// A file of a commit; `None` if there is none.
+    pub(crate) async fn read(&self, tip: &Tip, path: &str) -> Result<Option<File>, ForgeError> {
+        let at = match self.forge.kind {
+            Kind::Gitea | Kind::GitHub => format!("contents/{}", words::path(path)),
+            Kind::GitLab => format!("repository/files/{}", segment(path)),
+        };
+        let query = [("ref", tip.commit().as_str().to_owned())];
+        let answer = match self.forge.ask(Method::GET, &at, &query, None).await {
+            Ok(answer) => answer,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // A folder is a list; a link or a submodule has another type.
+        if answer.is_array() || answer["type"].as_str().is_some_and(|kind| kind != "file") {
+            return Err(self.strange("a file: it is a link, a folder or a submodule"));
+        }
+        let content = answer["content"].as_str().ok_or_else(|| self.strange("the bytes of a file"))?;
+        let content: String = content.split_ascii_whitespace().collect();
+        let bytes = STANDARD.decode(content).map_err(|_| self.strange("bytes in base64"))?;
+        let key = if self.forge.kind == Kind::GitLab { "last_commit_id" } else { "sha" };
+        let version = answer[key].as_str().map(str::to_owned);
+        let is_program = answer["execute_filemode"] == true;
+        Ok(Some(File { path: path.to_owned(), bytes, is_program, version }))
+    }
+
+    /// Makes a commit with these files changed, and brings it to the branch.
+    pub(crate) async fn land(
+        &self,
+        tip: &Tip,
+        files: &[File],
+        message: &str,
+        by: &Signature,
+    ) -> Result<(Commit, Pushed), ForgeError> {
+        let made = match self.forge.kind {
+            Kind::Gitea => self.at_gitea(files, message, by, None).await,
+            Kind::GitHub => self.at_github(tip, files, message, by).await,
+            Kind::GitLab => self.at_gitlab(files, message, by, None).await,
+        };
+        let refusal = match made {
+            Ok(commit) => return Ok((commit, Pushed::Landed)),
+            Err(error) => error,
+        };
+        // Whatever was answered, the branch says what has happened.
+        let now = self.fetch().await?;
+        if now != *tip {
+            for file in files {
+                if self.read(&now, &file.path).await?.is_none_or(|there| there.bytes != file.bytes) {
+                    return Ok((now.commit().clone(), Pushed::Moved));
+                }
+            }
+            return Ok((now.commit().clone(), Pushed::Landed));
+        }
+        match refusal {
+            ForgeError::Refused { .. } => Ok((now.commit().clone(), Pushed::Refused(telemetry::chain(&refusal)))),
+            other => Err(other),
+        }
+    }
+
+    /// Makes a commit at a branch of our own, which is made anew.
+    pub(crate) async fn propose(
+        &self,
+        tip: &Tip,
+        files: &[File],
+        message: &str,
+        by: &Signature,
+        branch: &str,
+    ) -> Result<Commit, ForgeError> {
+        match self.forge.kind {
+            Kind::Gitea => {
+                self.forge.delete_branch(branch).await?;
+                self.at_gitea(files, message, by, Some(branch)).await
+            }
+            Kind::GitLab => self.at_gitlab(files, message, by, Some(branch)).await,
+            Kind::GitHub => {
+                let commit = self.github_commit(tip, files, message, by).await?;
+                let moved = json!({ "sha": commit.as_str(), "force": true });
+                let path = format!("git/refs/heads/{}", words::path(branch));
+                match self.forge.ask(Method::PATCH, &path, &[], Some(moved)).await {
+                    Ok(_) => Ok(commit),
+                    Err(ForgeError::Refused { status: StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY, .. }) => {
+                        let made = json!({ "ref": format!("refs/heads/{branch}"), "sha": commit.as_str() });
+                        self.forge.ask(Method::POST, "git/refs", &[], Some(made)).await?;
+                        Ok(commit)
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Is a revision our commit, or one after it, among the last of the branch?
+    pub(crate) async fn has_followed(&self, commit: &str, revision: &str) -> Result<bool, ForgeError> {
+        if commit == revision {
+            return Ok(true);
+        }
+        let (path, query) = match self.forge.kind {
+            Kind::Gitea => ("commits", [("sha", self.branch.clone()), ("limit", RECENT.to_string())]),
+            Kind::GitHub => ("commits", [("sha", self.branch.clone()), ("per_page", RECENT.to_string())]),
+            Kind::GitLab => ("repository/commits", [("ref_name", self.branch.clone()), ("per_page", RECENT.to_string())]),
+        };
+        let answer = self.forge.ask(Method::GET, path, &query, None).await?;
+        let names = answer.as_array().into_iter().flatten().filter_map(|one| one["sha"].as_str().or_else(|| one["id"].as_str()));
+        let names: Vec<&str> = names.collect();
+        let place = |name: &str| names.iter().position(|known| *known == name);
+        // The latest comes first.
+        Ok(place(commit).zip(place(revision)).is_some_and(|(ours, theirs)| theirs <= ours))
+    }
+
+    async fn at_gitea(&self, files: &[File], message: &str, by: &Signature, new: Option<&str>) -> Result<Commit, ForgeError> {
+        let file = |file: &File| json!({ "operation": "update", "path": file.path, "content": STANDARD.encode(&file.bytes), "sha": file.version });
+        let who = json!({ "name": by.name, "email": by.email });
+        let mut body = json!({
+            "branch": self.branch, "message": message, "author": who, "committer": who,
+            "files": files.iter().map(file).collect::<Vec<_>>(),
+        });
+        if let Some(new) = new {
+            body["new_branch"] = json!(new);
+        }
+        let answer = self.forge.ask(Method::POST, "contents", &[], Some(body)).await?;
+        self.commit_of(answer.pointer("/commit/sha").and_then(Value::as_str))
+    }
+
+    async fn at_github(&self, tip: &Tip, files: &[File], message: &str, by: &Signature) -> Result<Commit, ForgeError> {
+        let commit = self.github_commit(tip, files, message, by).await?;
+        let path = format!("git/refs/heads/{}", words::path(&self.branch));
+        let moved = json!({ "sha": commit.as_str(), "force": false });
+        self.forge.ask(Method::PATCH, &path, &[], Some(moved)).await?;
+        Ok(commit)
+    }
+
+    async fn github_commit(&self, tip: &Tip, files: &[File], message: &str, by: &Signature) -> Result<Commit, ForgeError> {
+        let mut entries = Vec::new();
+        for file in files {
+            let blob = json!({ "content": STANDARD.encode(&file.bytes), "encoding": "base64" });
+            let blob = self.forge.ask(Method::POST, "git/blobs", &[], Some(blob)).await?;
+            let mode = if file.is_program { "100755" } else { "100644" };
+            entries.push(json!({ "path": file.path, "mode": mode, "type": "blob", "sha": blob["sha"] }));
+        }
+        let tree = json!({ "base_tree": tip.commit().as_str(), "tree": entries });
+        let tree = self.forge.ask(Method::POST, "git/trees", &[], Some(tree)).await?;
+        let who = json!({ "name": by.name, "email": by.email });
+        let commit = json!({
+            "message": message, "tree": tree["sha"], "parents": [tip.commit().as_str()], "author": who, "committer": who,
+        });
+        let answer = self.forge.ask(Method::POST, "git/commits", &[], Some(commit)).await?;
+        self.commit_of(answer["sha"].as_str())
+    }
+
+    async fn at_gitlab(&self, files: &[File], message: &str, by: &Signature, new: Option<&str>) -> Result<Commit, ForgeError> {
+        let action = |file: &File| {
+            json!({
+                "action": "update", "file_path": file.path, "content": STANDARD.encode(&file.bytes), "encoding": "base64",
+                "last_commit_id": file.version,
+            })
+        };
+        let mut body = json!({
+            "branch": new.unwrap_or(&self.branch), "commit_message": message, "author_name": by.name, "author_email": by.email,
+            "actions": files.iter().map(action).collect::<Vec<_>>(),
+        });
+        if new.is_some() {
+            (body["start_branch"], body["force"]) = (json!(self.branch), json!(true));
+        }
+        let answer = self.forge.ask(Method::POST, "repository/commits", &[], Some(body)).await?;
+        self.commit_of(answer["id"].as_str())
+    }
+}
