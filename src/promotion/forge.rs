@@ -180,6 +180,12 @@ impl Forge {
         self.ask(method, &path, &[], Some(body)).await.map(|_| ())
     }
 
+    /// Opens a closed pull request again, as Gitea calls it.
+    async fn reopen(&self, number: u64) -> Result<(), ForgeError> {
+        let opened = serde_json::json!({ "state": "open" });
+        self.ask(Method::PATCH, &words::one(self.kind, number), &[], Some(opened)).await.map(|_| ())
+    }
+
     /// Removes a branch of ours. Absence is fine.
     pub async fn delete_branch(&self, branch: &str) -> Result<(), ForgeError> {
         match self.ask(Method::DELETE, &words::branch(self.kind, branch), &[], None).await {

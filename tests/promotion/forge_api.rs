@@ -36,7 +36,7 @@ struct State {
     tokens: Vec<String>,
 }
 
-/// The forge; `kind` is how a configuration calls it.
+/// The forge; `kind` is how a configuration calls it, or "old gitea" for one before 1.26.
 pub(crate) struct Forge {
     pub(crate) kind: &'static str,
     url: String,
@@ -74,13 +74,13 @@ impl Forge {
     pub(crate) fn section(&self, folder: &std::path::Path) -> String {
         std::fs::write(folder.join("forge-token"), TOKEN).unwrap();
         let version = match self.kind {
-            "gitea" => "v1",
+            "gitea" | "old gitea" => "v1",
             "github" => "v3",
             _ => "v4",
         };
         format!(
             "mode = \"pull-request\"\nforge = {{ kind = \"{}\", api = \"{}/api/{version}\", project = \"team/infra\", token_file = \"{}\" }}\n",
-            self.kind,
+            self.kind.trim_start_matches("old "),
             self.url,
             folder.join("forge-token").display()
         )
@@ -211,6 +211,8 @@ impl State {
                 let request = &mut self.requests[index];
                 if body["state"] == "closed" || body["state_event"] == "close" {
                     "closed".clone_into(&mut request.state);
+                } else if body["state"] == "open" && request.state == "closed" {
+                    "open".clone_into(&mut request.state);
                 }
                 if let Some(title) = body["title"].as_str() {
                     (request.title, request.body) = (title.to_owned(), body[names(kind).2].as_str().unwrap().to_owned());
@@ -234,6 +236,10 @@ impl State {
                     .current_dir(folder)
                     .output();
                 assert!(gone.unwrap().status.success());
+                // What has lost its branch is closed.
+                for request in self.requests.iter_mut().filter(|request| request.head == branch && request.state == "open") {
+                    "closed".clone_into(&mut request.state);
+                }
                 (204, String::new())
             }
             _ => (404, "{}".to_owned()),

@@ -25,8 +25,8 @@ fn tip(folder: &Path, branch: &str) -> Option<String> {
     git(folder, &["rev-parse", "--verify", "--quiet", &format!("refs/heads/{branch}")], b"", &[])
 }
 
-fn refused(status: u16, message: &str) -> Answer {
-    Some((status, json!({ "message": message }).to_string()))
+fn refused(status: u16, message: &str) -> (u16, String) {
+    (status, json!({ "message": message }).to_string())
 }
 
 /// A tree on that of `parent` with these blobs.
@@ -68,7 +68,7 @@ pub(crate) fn answer(kind: &str, method: &str, rest: &str, query: &str, body: &V
     let decoded = rest.replace("%2F", "/");
     match (kind, method) {
         (_, "GET") => read(kind, &decoded, query, folder),
-        ("gitea", "POST") if rest == "contents" => gitea(body, folder),
+        ("gitea" | "old gitea", "POST") if rest == "contents" => gitea(body, folder, kind != "gitea"),
         ("gitlab", "POST") if rest == "repository/commits" => gitlab(body, folder),
         ("github", "POST" | "PATCH") => github(method, rest, body, folder),
         _ => None,
@@ -79,13 +79,13 @@ fn read(kind: &str, path: &str, query: &str, folder: &Path) -> Answer {
     if let Some(branch) = path.strip_prefix("branches/").or_else(|| path.strip_prefix("repository/branches/")) {
         return match tip(folder, branch) {
             Some(tip) => Some((200, json!({ "name": branch, "commit": { "id": tip } }).to_string())),
-            None => refused(404, "no such branch"),
+            None => Some(refused(404, "no such branch")),
         };
     }
     if let Some(branch) = path.strip_prefix("git/ref/heads/") {
         return match tip(folder, branch) {
             Some(tip) => Some((200, json!({ "object": { "sha": tip } }).to_string())),
-            None => refused(404, "no such reference"),
+            None => Some(refused(404, "no such reference")),
         };
     }
     if path == "commits" || path == "repository/commits" {
@@ -96,8 +96,8 @@ fn read(kind: &str, path: &str, query: &str, folder: &Path) -> Answer {
     let file = path.strip_prefix("contents/").or_else(|| path.strip_prefix("repository/files/"))?;
     let at = query.strip_prefix("ref=")?;
     let entry = git(folder, &["ls-tree", at, "--", file], b"", &[]).unwrap_or_default();
-    let Some((about, _)) = entry.split_once('\t') else { return refused(404, "no such file") };
-    let [mode, _, sha] = about.split(' ').collect::<Vec<_>>()[..] else { return refused(500, "ls-tree") };
+    let Some((about, _)) = entry.split_once('\t') else { return Some(refused(404, "no such file")) };
+    let [mode, _, sha] = about.split(' ').collect::<Vec<_>>()[..] else { return Some(refused(500, "ls-tree")) };
     let bytes = Command::new("git").args(["cat-file", "blob", sha]).current_dir(folder).output().unwrap().stdout;
     // GitHub breaks the lines.
     let content =
@@ -111,41 +111,44 @@ fn read(kind: &str, path: &str, query: &str, folder: &Path) -> Answer {
     Some((200, shown.to_string()))
 }
 
-fn gitea(body: &Value, folder: &Path) -> Answer {
+fn gitea(body: &Value, folder: &Path, is_old: bool) -> Answer {
     let branch = text(body, "branch");
-    let Some(parent) = tip(folder, branch) else { return refused(404, "no such branch") };
+    let Some(parent) = tip(folder, branch) else { return Some(refused(404, "no such branch")) };
     let mut files = Vec::new();
     for file in body["files"].as_array().unwrap() {
         let path = text(file, "path");
         let there = git(folder, &["rev-parse", "--verify", "--quiet", &format!("{parent}:{path}")], b"", &[]);
         if there.as_deref() != Some(text(file, "sha")) {
-            return refused(422, "sha does not match");
+            return Some(refused(422, "sha does not match"));
         }
         files.push((path.to_owned(), blob(folder, text(file, "content"))));
     }
     let who = (text(&body["author"], "name"), text(&body["author"], "email"));
     let made = commit(folder, &parent, &tree(folder, &parent, &files), text(body, "message"), who);
     let (target, from) = match body["new_branch"].as_str() {
-        Some(new) if tip(folder, new).is_some() => return refused(409, "the branch exists"),
+        // Before 1.26 it knows no force.
+        Some(new) if tip(folder, new).is_some() && (is_old || body["force_push"] != true) => {
+            return Some(refused(422, "the branch exists"));
+        }
         Some(new) => (new, None),
         None => (branch, Some(parent.as_str())),
     };
     if moved(folder, target, &made, from) {
         Some((201, json!({ "commit": { "sha": made } }).to_string()))
     } else {
-        refused(409, "moved")
+        Some(refused(409, "moved"))
     }
 }
 
 fn gitlab(body: &Value, folder: &Path) -> Answer {
     let start = body["start_branch"].as_str().unwrap_or_else(|| text(body, "branch"));
-    let Some(parent) = tip(folder, start) else { return refused(404, "no such branch") };
+    let Some(parent) = tip(folder, start) else { return Some(refused(404, "no such branch")) };
     let mut files = Vec::new();
     for action in body["actions"].as_array().unwrap() {
         let path = text(action, "file_path");
         let last = git(folder, &["log", "-1", "--format=%H", &parent, "--", path], b"", &[]);
         if last.as_deref() != Some(text(action, "last_commit_id")) {
-            return refused(400, "You are attempting to update a file that has changed since you started editing it.");
+            return Some(refused(400, "You are attempting to update a file that has changed since you started editing it."));
         }
         files.push((path.to_owned(), blob(folder, text(action, "content"))));
     }
@@ -155,7 +158,7 @@ fn gitlab(body: &Value, folder: &Path) -> Answer {
     if moved(folder, text(body, "branch"), &made, from) {
         Some((201, json!({ "id": made }).to_string()))
     } else {
-        refused(400, "moved")
+        Some(refused(400, "moved"))
     }
 }
 
@@ -176,19 +179,19 @@ fn github(method: &str, rest: &str, body: &Value, folder: &Path) -> Answer {
         ("POST", "git/refs") => {
             let branch = text(body, "ref").strip_prefix("refs/heads/")?.to_owned();
             if tip(folder, &branch).is_some() {
-                return refused(422, "Reference already exists");
+                return Some(refused(422, "Reference already exists"));
             }
             moved(folder, &branch, text(body, "sha"), None).then(|| shown(text(body, "sha")))?
         }
         ("PATCH", path) => {
             let branch = path.strip_prefix("git/refs/heads/")?;
-            let Some(now) = tip(folder, branch) else { return refused(422, "Reference does not exist") };
+            let Some(now) = tip(folder, branch) else { return Some(refused(422, "Reference does not exist")) };
             let sha = text(body, "sha");
             let is_forward = git(folder, &["merge-base", "--is-ancestor", &now, sha], b"", &[]).is_some();
             if !is_forward && body["force"] != true {
-                return refused(422, "Update is not a fast forward");
+                return Some(refused(422, "Update is not a fast forward"));
             }
-            if moved(folder, branch, sha, Some(&now)) { shown(sha) } else { refused(422, "moved") }
+            if moved(folder, branch, sha, Some(&now)) { shown(sha) } else { Some(refused(422, "moved")) }
         }
         _ => None,
     }

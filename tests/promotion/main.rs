@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod argo;
+mod at_gitea;
 mod bucket;
 #[path = "../support/buckets.rs"]
 mod buckets;
@@ -17,6 +18,7 @@ mod forge;
 mod forge_api;
 mod forge_contents;
 mod git;
+mod gitea;
 mod kustomize;
 mod over_api;
 mod pipelines;

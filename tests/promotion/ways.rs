@@ -90,7 +90,7 @@ async fn over_http_with_a_token_that_is_in_no_list_of_processes() {
     let wrong = Promoter::new(&url, basic("wrong-token"), Path::new("git"), LIMIT).await;
     let error = wrong.promote(&[intent("a", "v3")]).await.unwrap_err().to_string();
     assert!(!error.contains("wrong-token"), "{error}");
-    assert!(error.contains("Authentication failed") || error.contains("401") || error.contains("could not read"), "{error}");
+    assert!(error.contains("the token is ") && error.contains("wrong or has expired") && !error.contains("askpass"), "{error}");
     assert_eq!(bare.log().len(), 2);
 }
 

@@ -118,10 +118,7 @@ impl Contents {
         branch: &str,
     ) -> Result<Commit, ForgeError> {
         match self.forge.kind {
-            Kind::Gitea => {
-                self.forge.delete_branch(branch).await?;
-                self.at_gitea(files, message, by, Some(branch)).await
-            }
+            Kind::Gitea => self.propose_at_gitea(files, message, by, branch).await,
             Kind::GitLab => self.at_gitlab(files, message, by, Some(branch)).await,
             Kind::GitHub => {
                 let commit = self.github_commit(tip, files, message, by).await?;
@@ -138,6 +135,26 @@ impl Contents {
                 }
             }
         }
+    }
+
+    /// A Gitea before 1.26 overwrites no branch: there it goes first, which closes its pull request, and that is opened again.
+    async fn propose_at_gitea(&self, files: &[File], message: &str, by: &Signature, branch: &str) -> Result<Commit, ForgeError> {
+        let refusal = match self.at_gitea(files, message, by, Some(branch)).await {
+            Err(error @ ForgeError::Refused { status: StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY, .. }) => error,
+            other => return other,
+        };
+        match self.forge.ask(Method::GET, &words::branch(self.forge.kind, branch), &[], None).await {
+            Ok(_) => {}
+            Err(error) if is_absent(&error) => return Err(refusal),
+            Err(error) => return Err(error),
+        }
+        let open = self.forge.find(branch).await?;
+        self.forge.delete_branch(branch).await?;
+        let commit = self.at_gitea(files, message, by, Some(branch)).await?;
+        if let Some(open) = open {
+            self.forge.reopen(open.number).await?;
+        }
+        Ok(commit)
     }
 
     /// Is a revision our commit, or one after it, among the last of the branch?
@@ -167,6 +184,8 @@ impl Contents {
         });
         if let Some(new) = new {
             body["new_branch"] = json!(new);
+            // Overwrites the branch: the first is Gitea's word, the second Forgejo's.
+            (body["force_push"], body["force_overwrite_new_branch"]) = (json!(true), json!(true));
         }
         let answer = self.forge.ask(Method::POST, "contents", &[], Some(body)).await?;
         self.commit_of(answer.pointer("/commit/sha").and_then(Value::as_str))

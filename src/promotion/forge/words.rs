@@ -36,7 +36,9 @@ pub(super) fn name(kind: Kind) -> &'static str {
 pub(super) fn advice(status: StatusCode) -> &'static str {
     match status {
         StatusCode::UNAUTHORIZED => "the token is wrong or has expired",
-        StatusCode::FORBIDDEN => "the token may not do this; it needs the right to write to the repository and to pull requests",
+        StatusCode::FORBIDDEN => {
+            "the token may not do this, or the branch is protected; it needs the right to write to the repository, to this branch, and to pull requests"
+        }
         StatusCode::NOT_FOUND => {
             "the repository or what is asked for is not there, or the token may not see it; look at `project` and `api`"
         }

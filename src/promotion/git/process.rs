@@ -135,6 +135,22 @@ impl Program {
     }
 }
 
+/// Lines that help nobody.
+fn is_noise(line: &str) -> bool {
+    matches!(line, "" | "remote:" | "remote: error:") || line.starts_with("hint:") || line.contains("askpass")
+}
+
+/// What to do about words of git that do not say it themselves. Nothing is decided by it.
+fn advice(said: &str) -> Option<&'static str> {
+    const KNOWN: [(&str, &str); 4] = [
+        ("could not read Username", "the token is missing, wrong or has expired"),
+        ("could not read Password", "the token is missing, wrong or has expired"),
+        ("Authentication failed", "the token is wrong or has expired"),
+        ("returned error: 403", "the token may not do this, or the repository does not let anybody"),
+    ];
+    KNOWN.iter().find(|(words, _)| said.contains(words)).map(|(_, advice)| *advice)
+}
+
 /// Kills all that was started, unless it is over.
 struct Group(Option<Pid>);
 
@@ -184,7 +200,9 @@ impl Answer {
     /// What it said on one line, as `redacted` leaves it, without advice and without what a terminal would obey.
     pub(super) fn reason(&self, redacted: impl Fn(&str) -> String) -> String {
         let said = redacted(&format!("{}\n{}", self.refusals().join("\n"), self.errors));
-        let lines = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hint:"));
+        let lines = said.lines().map(str::trim).filter(|line| !is_noise(line));
+        let advice = advice(&said);
+        let lines = advice.into_iter().chain(lines);
         let text: String = lines.collect::<Vec<_>>().join("; ").chars().filter(|character| !character.is_control()).collect();
         match text.char_indices().nth(LONGEST_REASON) {
             Some((end, _)) => format!("{}…", &text[..end]),
