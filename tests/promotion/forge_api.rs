@@ -207,17 +207,7 @@ impl State {
                 (200, self.shown(kind, number.parse::<usize>().unwrap() - 1).to_string())
             }
             ("PATCH" | "PUT", ["pulls" | "merge_requests", number]) => {
-                let index = number.parse::<usize>().unwrap() - 1;
-                let request = &mut self.requests[index];
-                if body["state"] == "closed" || body["state_event"] == "close" {
-                    "closed".clone_into(&mut request.state);
-                } else if body["state"] == "open" && request.state == "closed" {
-                    "open".clone_into(&mut request.state);
-                }
-                if let Some(title) = body["title"].as_str() {
-                    (request.title, request.body) = (title.to_owned(), body[names(kind).2].as_str().unwrap().to_owned());
-                }
-                (200, self.shown(kind, index).to_string())
+                self.change(kind, number.parse::<usize>().unwrap() - 1, &body)
             }
             ("POST", ["issues", _, "comments"] | ["merge_requests", _, "notes"]) => {
                 self.comments.push(body["body"].as_str().unwrap().to_owned());
@@ -231,18 +221,32 @@ impl State {
             }
             ("DELETE", _) => {
                 let branch = rest.rsplit("heads/").next().unwrap().rsplit("branches/").next().unwrap().replace("%2F", "/");
-                let gone = std::process::Command::new("git")
-                    .args(["update-ref", "-d", &format!("refs/heads/{branch}")])
-                    .current_dir(folder)
-                    .output();
-                assert!(gone.unwrap().status.success());
-                // What has lost its branch is closed.
-                for request in self.requests.iter_mut().filter(|request| request.head == branch && request.state == "open") {
-                    "closed".clone_into(&mut request.state);
-                }
+                self.remove(&branch, folder);
                 (204, String::new())
             }
             _ => (404, "{}".to_owned()),
+        }
+    }
+
+    /// Changes a pull request.
+    fn change(&mut self, kind: &str, index: usize, body: &Value) -> (u16, String) {
+        let request = &mut self.requests[index];
+        if body["state"] == "closed" || body["state_event"] == "close" {
+            "closed".clone_into(&mut request.state);
+        } else if body["state"] == "open" && request.state == "closed" {
+            "open".clone_into(&mut request.state);
+        }
+        if let Some(title) = body["title"].as_str() {
+            (request.title, request.body) = (title.to_owned(), body[names(kind).2].as_str().unwrap().to_owned());
+        }
+        (200, self.shown(kind, index).to_string())
+    }
+
+    /// Removes a branch: what has lost its branch is closed.
+    fn remove(&mut self, branch: &str, folder: &std::path::Path) {
+        git(folder, &["update-ref", "-d", &format!("refs/heads/{branch}")]);
+        for request in self.requests.iter_mut().filter(|request| request.head == branch && request.state == "open") {
+            "closed".clone_into(&mut request.state);
         }
     }
 
