@@ -68,8 +68,8 @@ pub(crate) fn answer(kind: &str, method: &str, rest: &str, query: &str, body: &V
     let decoded = rest.replace("%2F", "/");
     match (kind, method) {
         (_, "GET") => read(kind, &decoded, query, folder),
-        ("gitea" | "old gitea", "POST") if rest == "contents" => gitea(body, folder, kind != "gitea"),
-        ("gitlab", "POST") if rest == "repository/commits" => gitlab(body, folder),
+        ("gitea" | "old gitea", "POST") if rest == "contents" => Some(gitea(body, folder, kind != "gitea")),
+        ("gitlab", "POST") if rest == "repository/commits" => Some(gitlab(body, folder)),
         ("github", "POST" | "PATCH") => github(method, rest, body, folder),
         _ => None,
     }
@@ -111,15 +111,15 @@ fn read(kind: &str, path: &str, query: &str, folder: &Path) -> Answer {
     Some((200, shown.to_string()))
 }
 
-fn gitea(body: &Value, folder: &Path, is_old: bool) -> Answer {
+fn gitea(body: &Value, folder: &Path, is_old: bool) -> (u16, String) {
     let branch = text(body, "branch");
-    let Some(parent) = tip(folder, branch) else { return Some(refused(404, "no such branch")) };
+    let Some(parent) = tip(folder, branch) else { return refused(404, "no such branch") };
     let mut files = Vec::new();
     for file in body["files"].as_array().unwrap() {
         let path = text(file, "path");
         let there = git(folder, &["rev-parse", "--verify", "--quiet", &format!("{parent}:{path}")], b"", &[]);
         if there.as_deref() != Some(text(file, "sha")) {
-            return Some(refused(422, "sha does not match"));
+            return refused(422, "sha does not match");
         }
         files.push((path.to_owned(), blob(folder, text(file, "content"))));
     }
@@ -128,27 +128,27 @@ fn gitea(body: &Value, folder: &Path, is_old: bool) -> Answer {
     let (target, from) = match body["new_branch"].as_str() {
         // Before 1.26 it knows no force.
         Some(new) if tip(folder, new).is_some() && (is_old || body["force_push"] != true) => {
-            return Some(refused(422, "the branch exists"));
+            return refused(422, "the branch exists");
         }
         Some(new) => (new, None),
         None => (branch, Some(parent.as_str())),
     };
     if moved(folder, target, &made, from) {
-        Some((201, json!({ "commit": { "sha": made } }).to_string()))
+        (201, json!({ "commit": { "sha": made } }).to_string())
     } else {
-        Some(refused(409, "moved"))
+        refused(409, "moved")
     }
 }
 
-fn gitlab(body: &Value, folder: &Path) -> Answer {
+fn gitlab(body: &Value, folder: &Path) -> (u16, String) {
     let start = body["start_branch"].as_str().unwrap_or_else(|| text(body, "branch"));
-    let Some(parent) = tip(folder, start) else { return Some(refused(404, "no such branch")) };
+    let Some(parent) = tip(folder, start) else { return refused(404, "no such branch") };
     let mut files = Vec::new();
     for action in body["actions"].as_array().unwrap() {
         let path = text(action, "file_path");
         let last = git(folder, &["log", "-1", "--format=%H", &parent, "--", path], b"", &[]);
         if last.as_deref() != Some(text(action, "last_commit_id")) {
-            return Some(refused(400, "You are attempting to update a file that has changed since you started editing it."));
+            return refused(400, "You are attempting to update a file that has changed since you started editing it.");
         }
         files.push((path.to_owned(), blob(folder, text(action, "content"))));
     }
@@ -156,9 +156,9 @@ fn gitlab(body: &Value, folder: &Path) -> Answer {
     let made = commit(folder, &parent, &tree(folder, &parent, &files), text(body, "commit_message"), who);
     let from = (body["force"] != true).then_some(parent.as_str());
     if moved(folder, text(body, "branch"), &made, from) {
-        Some((201, json!({ "id": made }).to_string()))
+        (201, json!({ "id": made }).to_string())
     } else {
-        Some(refused(400, "moved"))
+        refused(400, "moved")
     }
 }
 
