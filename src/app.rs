@@ -114,7 +114,7 @@ fn admin(
         jobs: durable.jobs.clone(),
         mirrors: durable.mirrors.clone(),
         promotions: durable.promotions.clone(),
-        hosts: wiring::hosts(config),
+        names: wiring::names(config),
         hooks: durable.hooks.clone(),
         deliveries,
         requests: RequestLog::new(Arc::clone(clock), metrics.clone()),

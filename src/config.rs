@@ -320,13 +320,15 @@ impl Config {
         document.override_by(flags);
         let mut root = document.root(table.get_ref());
         let upstreams = upstreams::read(&mut root);
-        let (mirrors, promotions) = (mirrors::read(&mut root, &upstreams), promotions::read(&mut root));
+        let git = git::git(root.section("git"));
+        let promotions = promotions::read(&mut root, git.signing_key.is_some());
+        let mirrors = mirrors::read(&mut root, &upstreams);
         let config = Self {
             server: sections::server(root.section("server")),
             storage: storage::storage(root.section("storage")),
             log: sections::log(root.section("log")),
             admin: sections::admin(root.section("admin")),
-            git: git::git(root.section("git")),
+            git,
             hooks: hooks::read(&mut root),
             triggers: hooks::triggers(&mut root, &mirrors, &promotions),
             mirrors,

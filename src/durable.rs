@@ -92,7 +92,7 @@ impl Durable {
         jobs.register(promotion::KIND, kind.clone(), Arc::new(promotions.clone()));
         let kind = Kind { attempts: ROLLOUT_ATTEMPTS, at_once: ROLLOUTS_AT_ONCE, ..kind };
         jobs.register(promotion::ROLLOUT_KIND, kind.clone(), Arc::new(Rollouts(promotions.clone())));
-        let validations = Validations { promotions: promotions.clone(), hosts: wiring::hosts(config) };
+        let validations = Validations { promotions: promotions.clone(), names: wiring::names(config) };
         let kind = Kind { attempts: VALIDATION_ATTEMPTS, ..kind };
         jobs.register(promotion::VALIDATION_KIND, kind, Arc::new(validations));
         let hooks = wiring::hooks::hooks(config, Arc::new(Kept(store.records("hooks"))), clock)?;

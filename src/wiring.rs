@@ -24,7 +24,7 @@ use telemetry::{Clock, Metrics};
 use crate::config;
 
 pub(crate) use mirrors::{bound, seed};
-pub(crate) use promotions::{Deployed, deployer, hosts, promotions};
+pub(crate) use promotions::{Deployed, deployer, names, promotions};
 pub(crate) use records::{Kept, kept};
 
 /// The upstreams of the configuration, by their hosts.

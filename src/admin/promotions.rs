@@ -2,7 +2,6 @@
 
 use http::{Response, StatusCode};
 use oci::{Digest, Selector, Tag};
-use promotion::validate::Finding;
 use promotion::{Ledger, Note, OperateError, Order, Plan, Promotion, Rule};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -107,16 +106,17 @@ impl Admin {
     }
 
     pub(crate) async fn check(&self, name: &str) -> Result<Response<Body>, Refusal> {
-        let check = self.parts().promotions.check(name, &self.parts().hosts).await?;
-        let finding = |finding: &Finding| json!({ "path": finding.path, "line": finding.line, "what": finding.what });
+        let check = self.parts().promotions.check(name, &self.parts().names).await?;
         let shown = json!({
             "promotion": name,
             "commit": check.commit,
             "path": check.path,
-            "values": check.values,
-            "kustomizations": check.kustomizations,
-            "manifests": check.manifests,
-            "findings": check.findings.iter().map(finding).collect::<Vec<_>>(),
+            "values": check.stands,
+            "matched": check.matched,
+            "kustomizations": check.report.kustomizations,
+            "manifests": check.report.manifests,
+            "findings": check.report.findings,
+            "more": check.report.more,
         });
         json(StatusCode::OK, &shown)
     }

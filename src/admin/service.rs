@@ -38,8 +38,8 @@ pub struct Parts {
     pub mirrors: Mirrors,
     /// Promotions.
     pub promotions: Promotions,
-    /// What manifests call this registry.
-    pub hosts: Vec<String>,
+    /// By which names this server is known in manifests.
+    pub names: promotion::Names,
     /// Those who are told of what happens here.
     pub hooks: Hooks,
     /// What takes deliveries of forges.

@@ -152,7 +152,11 @@ fn checked(answer: &Value) -> String {
         );
         for finding in findings {
             let line = finding["line"].as_u64().map(|line| format!(":{line}")).unwrap_or_default();
-            let _ = writeln!(out, "  {}{line}: {}", text(finding, "path"), text(finding, "what"));
+            let path = Some(text(finding, "path")).filter(|path| !path.is_empty()).unwrap_or(".");
+            let _ = writeln!(out, "  {path}{line}: {}", text(finding, "what"));
+        }
+        if let Some(more) = check["more"].as_u64().filter(|more| *more > 0) {
+            let _ = writeln!(out, "  and {more} more");
         }
     }
     out

@@ -18,8 +18,8 @@ use super::{Promotion, deployers, edits, git};
 const LIMIT: usize = 60;
 const WITHIN: Duration = Duration::from_mins(10);
 
-/// All promotions of a file.
-pub(super) fn read(root: &mut Section<'_, '_>) -> Vec<Promotion> {
+/// All promotions of a file, whose commits are signed or not.
+pub(super) fn read(root: &mut Section<'_, '_>, is_signed: bool) -> Vec<Promotion> {
     let mut promotions: Vec<(Promotion, String)> = Vec::new();
     let mut sections = Vec::new();
     for mut section in root.sections("promotion").unwrap_or_default() {
@@ -29,6 +29,10 @@ pub(super) fn read(root: &mut Section<'_, '_>) -> Vec<Promotion> {
         };
         let promotion = one(&mut section);
         if let Some(promotion) = &promotion {
+            if promotion.over_api && is_signed {
+                let text = "\"api\" cannot sign commits, as git.signing_key_file asks; write \"git\", or remove the key";
+                section.wrong("over", text.to_owned());
+            }
             for (other, line) in &promotions {
                 compare(&section, promotion, other, line);
             }

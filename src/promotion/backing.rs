@@ -2,7 +2,6 @@
 
 use crate::forge::Contents;
 use crate::git::{Cache, Commit, File, GitError, Pushed, Signature, Tip};
-use crate::validate::Files;
 
 /// A way to a branch. One caller at a time.
 #[derive(Debug)]
@@ -36,19 +35,11 @@ impl Backing {
         }
     }
 
-    /// All files of a commit; `None` where they cannot be had at once.
-    pub(crate) async fn files(&self, tip: &Tip) -> Result<Option<Files>, GitError> {
+    /// Git, where it is that: with it a whole repository can be looked at.
+    pub(crate) fn git(&self) -> Option<&Cache> {
         match self {
-            Self::Git(cache) => cache.files(tip).await.map(Some),
-            Self::Contents(_) => Ok(None),
-        }
-    }
-
-    /// A commit that need not be in the branch; `None` where it cannot be had.
-    pub(crate) async fn fetch_commit(&self, commit: &str) -> Result<Option<Tip>, GitError> {
-        match self {
-            Self::Git(cache) => cache.fetch_commit(commit).await.map(Some),
-            Self::Contents(_) => Ok(None),
+            Self::Git(cache) => Some(cache),
+            Self::Contents(_) => None,
         }
     }
 

@@ -10,6 +10,7 @@ mod cache;
 mod process;
 mod remote;
 
-pub use cache::{Cache, Commit, File, Pushed, Signature, Tip};
+pub(crate) use cache::LARGEST_OF_MANY;
+pub use cache::{Cache, Commit, Entry, EntryKind, File, Pushed, Signature, Tip};
 pub use process::{GitError, Program};
 pub use remote::{Login, Remote, RemoteError};

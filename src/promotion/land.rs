@@ -15,7 +15,7 @@ use telemetry::Clock;
 use crate::backing::Backing;
 use crate::edit::{Edit, Image, Values};
 use crate::git::{Commit, File, GitError, Pushed, Signature, Tip};
-use crate::validate::{self, Names};
+use crate::validate::of_commit;
 use crate::yaml::Refusal;
 
 /// Names that kustomize takes for its file.
@@ -258,20 +258,10 @@ async fn validate(
     if !intents.iter().zip(edited).any(|pair| is_meant(&pair)) {
         return Ok(broken);
     }
-    let Some(mut all) = backing.files(tip).await? else { return Ok(broken) };
-    for file in files {
-        all.add(&file.path, Some(file.bytes.clone()));
-    }
-    for (number, (intent, edited)) in intents.iter().zip(edited).enumerate().filter(|(_, pair)| is_meant(pair)) {
+    let Some(cache) = backing.git() else { return Ok(broken) };
+    for (number, (_, edited)) in intents.iter().zip(edited).enumerate().filter(|(_, pair)| is_meant(pair)) {
         let Edited::Changed { path, .. } = edited else { continue };
-        let report = match &intent.edit {
-            Edit::Kustomization(_) => {
-                let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-                validate::folder(&all, folder, &Names::default())
-            }
-            _ => validate::file(&all, path, &Names::default()),
-        };
-        if let Some(first) = report.findings.first() {
+        if let Some(first) = of_commit(cache, tip, files, path).await? {
             let why = format!("what is deployed from there cannot be built: {first}; mend it, or promote with validate = false");
             broken.insert(number, Refusal::whole(why));
         }
@@ -360,11 +350,6 @@ async fn find(backing: &Backing, tip: &Tip, intent: &Intent, files: &mut Files) 
         }
     }
     Ok(one_of(found))
-}
-
-/// The path of the file of a place, where `is_there` says which paths are.
-pub(crate) fn place_of(path: &str, edit: &Edit, is_there: impl Fn(&str) -> bool) -> Result<String, Refusal> {
-    one_of(names(path, edit)?.into_iter().filter(|name| is_there(name)).collect())
 }
 
 fn one_of(mut found: Vec<String>) -> Result<String, Refusal> {

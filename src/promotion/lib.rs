@@ -6,7 +6,6 @@
 //! meanwhile ([`Branch`]). What a person changed in Git is never overwritten.
 
 mod backing;
-mod check;
 mod choose;
 mod content;
 mod edit;
@@ -24,7 +23,7 @@ mod pulls;
 pub mod rollout;
 mod rule;
 mod turn;
-pub mod validate;
+mod validate;
 mod validation;
 mod watch;
 mod window;
@@ -32,11 +31,10 @@ mod work;
 mod yaml;
 
 pub use backing::Backing;
-pub use check::Check;
 pub use content::{Content, Found, Verdicts};
 pub use edit::{Application, Container, Edit, Edited, Helm, Image, Kustomization, Values, Write};
 pub use follow::{Deployer, ROLLOUT_KIND, Rollouts};
-pub use git::{Cache, Commit, File, GitError, Login, Program, Pushed, Remote, RemoteError, Signature, Tip};
+pub use git::{Cache, Commit, Entry, EntryKind, File, GitError, Login, Program, Pushed, Remote, RemoteError, Signature, Tip};
 pub use land::{Branch, Changed, Intent, LandError, Outcome, Over, Preview};
 pub use ledger::{Arrival, Ledger, LedgerError, Ledgers, Note, Phase, Promotion, Pull, Written};
 pub use message::{TRAILER, Template, TemplateError, Told, is_ours};
@@ -44,6 +42,7 @@ pub use operate::{OperateError, Plan};
 pub use place::{Place, PlaceSettings};
 pub use promotions::{Event, KIND, Parts, Promotions};
 pub use rule::{Gate, Mode, Order, Rule};
+pub use validate::{Check, Finding, Matched, Names, Report, Scope, Tree, Wanted, missing, of_commit, of_tip, validate};
 pub use validation::{VALIDATION_KIND, Validations};
 pub use window::Window;
 pub use yaml::Refusal;

@@ -1,151 +1,177 @@
-//! Whether what a repository says can be deployed: its YAML parses, what its kustomizations name is there, the images of this registry are
-//! here, and the folders of Argo CD's Applications exist.
+//! Would this repository deploy? What can be said of that without rendering anything.
 //!
-//! Nothing is rendered. What cannot be judged without that (patches of patches, generators, charts) is passed over, so that what is
-//! found is really wrong.
+//! [`validate`] looks at the files of a commit in memory: whether the YAML is any, whether all is there that kustomizations and Argo CD
+//! Applications name, and which images of this registry would be deployed in the end, which [`missing`] then looks for. It follows
+//! kustomize's own rules, so that what kustomize builds has no finding that [is fatal](Finding::is_fatal). What is elsewhere, and what
+//! only plugins and charts would make, is not looked at.
 
-mod application;
-mod files;
-mod image;
+mod check;
+mod facts;
+mod held;
 mod kustomization;
+mod load;
+mod tree;
+mod values;
+mod walk;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-pub use files::Files;
-pub use image::Wanted;
+use serde::Serialize;
 
-use crate::yaml::{Id, Tree, What};
+use crate::validate::walk::Walk;
 
-pub(crate) use files::is_yaml;
-use kustomization::Walk;
+pub use check::{Check, Matched};
+pub use held::missing;
+pub use load::{of_commit, of_tip};
+pub use tree::Tree;
 
-/// Findings of one look that are told.
-const TOLD: usize = 100;
+/// Names that kustomize takes for its file.
+const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+/// So many findings are shown.
+const SHOWN: usize = 100;
+/// So many are kept, of which those are taken that come first.
+const KEPT: usize = 5000;
 
-/// Something that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Finding {
-    /// The file.
-    pub path: String,
-    /// The line, from 1; `None` for the file as a whole.
-    pub line: Option<usize>,
-    /// What is wrong with it.
-    pub what: String,
+/// What is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The whole repository.
+    All,
+    /// A folder, with all that its kustomization reaches; without one, the YAML in the folder. `""` is the root.
+    Folder(String),
+    /// One file.
+    File(String),
 }
 
-/// What a look at a repository found.
+/// By which names this server and the repository are known in the repository's files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// How images of this registry begin: `registry.example.org`, `127.0.0.1:5000`.
+    pub hosts: Vec<String>,
+    /// First parts of the names of repositories that are pulled through when they are asked for, such as `docker.io`: they need not
+    /// be here yet.
+    pub fetched: Vec<String>,
+    /// URLs of the repository. Scheme, user, port and a last `.git` do not matter.
+    pub repositories: Vec<String>,
+    /// The branch that is looked at; `None`: whatever an Application follows is taken for it.
+    pub branch: Option<String>,
+}
+
+impl Names {
+    /// Both.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.hosts.extend(other.hosts.iter().cloned());
+        self.fetched.extend(other.fetched.iter().cloned());
+        self.repositories.extend(other.repositories.iter().cloned());
+        self.branch = self.branch.or_else(|| other.branch.clone());
+        self
+    }
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    /// The file, or the folder, from the root of the repository.
+    pub path: String,
+    /// The line that is meant, from 1; none if it is the whole.
+    pub line: Option<usize>,
+    /// What is wrong, and what would help.
+    pub what: String,
+    /// It cannot be built, as it is. Else it can, and is hardly what was meant.
+    pub is_fatal: bool,
+}
+
+/// An image of this registry that the repository deploys.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Wanted {
+    /// The file that says so.
+    pub path: String,
+    /// The line in it.
+    pub line: usize,
+    /// By which of its names this registry is meant.
+    pub host: String,
+    /// The repository here.
+    pub repository: String,
+    /// The tag; without one and without a digest, Kubernetes takes `latest`.
+    pub tag: Option<String>,
+    /// The digest, which counts where both are there.
+    pub digest: Option<String>,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// What is wrong, by file and line; the first hundred.
+    /// In the order of their files and lines; the first hundred.
     pub findings: Vec<Finding>,
-    /// Images that are said to be at this registry.
+    /// How many more there are.
+    pub more: usize,
+    /// The images of this registry that would be deployed. Whether they are here is not looked at yet.
     pub wanted: Vec<Wanted>,
-    /// Names of images in the manifests that the folder reaches, as they are before its own `images:`.
-    pub names: BTreeSet<String>,
-    /// Kustomizations that were looked at.
+    /// How many kustomizations were looked at.
     pub kustomizations: usize,
-    /// Other files that were looked at.
+    /// How many other files were.
     pub manifests: usize,
 }
 
-/// What is known of the surroundings of a repository.
-#[derive(Clone, Debug, Default)]
-pub struct Names {
-    /// What manifests call this registry: `registry.example.org`, `10.0.0.1:5000`.
-    pub hosts: Vec<String>,
-    /// Where the repository is, as an Argo CD Application may name it.
-    pub repository: String,
+/// Looks at the files of a commit.
+///
+/// Files whose bytes are not in the tree are there, and what is in them is not known. Never panics, whatever the bytes are.
+#[must_use]
+pub fn validate(tree: &Tree, scope: &Scope, names: &Names) -> Report {
+    let mut walk = Walk::new(tree, names);
+    walk.run(scope);
+    walk.report()
 }
 
-impl Finding {
-    pub(crate) fn new(path: &str, line: Option<usize>, what: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), line, what: what.into() }
+/// Findings as they come.
+#[derive(Debug, Default)]
+struct Findings {
+    kept: BTreeSet<Finding>,
+    dropped: usize,
+}
+
+impl Findings {
+    fn add(&mut self, finding: Finding) {
+        // Whether there is one that is fatal must not depend on how many others there are.
+        let room = if finding.is_fatal { 2 * KEPT } else { KEPT };
+        if self.kept.len() < room {
+            self.kept.insert(finding);
+        } else if !self.kept.contains(&finding) {
+            self.dropped += 1;
+        }
+    }
+}
+
+impl Report {
+    /// Takes more findings in, those that are not here yet.
+    pub(crate) fn add(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        let mut all: BTreeSet<Finding> = self.findings.drain(..).collect();
+        all.extend(findings);
+        self.more += all.len().saturating_sub(SHOWN);
+        self.findings = all.into_iter().take(SHOWN).collect();
     }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", self.path)?;
-        if let Some(line) = self.line {
-            write!(formatter, ":{line}")?;
-        }
-        write!(formatter, ": {}", self.what)
-    }
-}
-
-/// Looks at a whole repository.
-#[must_use]
-pub fn repository(files: &Files, names: &Names) -> Report {
-    let mut walk = Walk::new(files, names);
-    for path in files.yaml() {
-        walk.file(path);
-    }
-    for folder in files.kustomized() {
-        walk.folder(&folder);
-    }
-    walk.into_report()
-}
-
-/// Looks at a folder with a kustomization, and at all that it reaches.
-#[must_use]
-pub fn folder(files: &Files, folder: &str, names: &Names) -> Report {
-    let (mut walk, folder) = (Walk::new(files, names), folder.trim_matches('/'));
-    walk.folder(folder);
-    let images = walk.before.remove(folder).unwrap_or_default();
-    Report { names: images, ..walk.into_report() }
-}
-
-/// Looks at one file alone.
-#[must_use]
-pub fn file(files: &Files, path: &str, names: &Names) -> Report {
-    let mut walk = Walk::new(files, names);
-    walk.file(path);
-    walk.into_report()
-}
-
-/// What is wrong with a text as YAML. `None` for a template, which is none.
-fn parse(path: &str, bytes: &[u8]) -> Option<Result<Tree, Finding>> {
-    let Ok(text) = std::str::from_utf8(bytes) else { return Some(Err(Finding::new(path, None, "is not UTF-8"))) };
-    match Tree::parse(text) {
-        Ok(tree) => Some(Ok(tree)),
-        Err(_) if text.contains("{{") => None,
-        Err(refusal) => Some(Err(Finding::new(path, refusal.line, refusal.why.replace("that can be edited safely", "")))),
-    }
-}
-
-/// Keys that stand in one map twice.
-fn twice(path: &str, tree: &Tree) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for map in tree.ids().filter_map(|id| tree.map(id)) {
-        let mut seen = BTreeSet::new();
-        for (key, _) in map {
-            if let Some(name) = tree.text(*key).filter(|name| *name != "<<")
-                && !seen.insert(name)
-            {
-                findings.push(Finding::new(path, Some(tree.node(*key).line), format!("the key {name} is here twice")));
-            }
+        let path = if self.path.is_empty() { "." } else { &self.path };
+        match self.line {
+            Some(line) => write!(formatter, "{path}:{line}: {}", self.what),
+            None => write!(formatter, "{path}: {}", self.what),
         }
     }
-    findings
 }
 
-/// The value of a key that is there once; `None` too where nothing can be said.
-fn get(tree: &Tree, map: Id, key: &str) -> Option<Id> {
-    tree.get(map, key).ok().flatten().filter(|value| !tree.is_null(*value))
-}
-
-/// The text of a value, unless it stands for another one.
-fn text(tree: &Tree, value: Option<Id>) -> Option<&str> {
-    value.and_then(|value| tree.text(value))
-}
-
-/// The items of a list, or the one value that stands in its place.
-fn items(tree: &Tree, value: Option<Id>) -> Vec<Id> {
-    let Some(value) = value else { return Vec::new() };
-    match &tree.node(value).what {
-        What::List { items, .. } => items.clone(),
-        What::Scalar { .. } | What::Map { .. } => vec![value],
-        What::Alias(_) => Vec::new(),
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.findings {
+            writeln!(formatter, "{finding}")?;
+        }
+        if self.more > 0 {
+            writeln!(formatter, "and {} more", self.more)?;
+        }
+        Ok(())
     }
 }

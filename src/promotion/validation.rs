@@ -10,7 +10,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::operate::OperateError;
 use crate::promotions::{Poke, Promotions};
 use crate::rule::Rule;
-use crate::validate::Report;
+use crate::validate::{Names, Report};
 
 /// The kind of the jobs.
 pub const VALIDATION_KIND: &str = "validation";
@@ -25,8 +25,8 @@ const WAITING: usize = 20;
 pub struct Validations {
     /// Whose branches.
     pub promotions: Promotions,
-    /// What manifests call this registry.
-    pub hosts: Vec<String>,
+    /// By which names this server is known in manifests.
+    pub names: Names,
 }
 
 impl Promotions {
@@ -79,7 +79,7 @@ impl Work for Validations {
 
 impl Validations {
     async fn one(&self, job: &Running, rule: &Rule, commit: &str) -> Result<Value, String> {
-        let report = match self.promotions.look_over(rule, commit, &self.hosts).await {
+        let report = match self.promotions.look_over(rule, commit, &self.names).await {
             Ok(report) => report,
             // One that is not there any more, such as the head of a pull request that has moved on, is nobody's concern.
             Err(OperateError::Git(error)) if job.attempt() >= 3 => {
@@ -93,7 +93,7 @@ impl Validations {
         for finding in &report.findings {
             job.log(Level::Error, finding.to_string());
         }
-        tracing::info!(promotion = rule.name, commit, findings = report.findings.len(), "a commit was looked over");
+        tracing::info!(promotion = rule.name, commit, findings = report.findings.len() + report.more, "a commit was looked over");
         match self.promotions.say(rule, commit, state, &description).await {
             Ok(()) => {}
             Err(error) if error.may_pass() => return Err(telemetry::chain(&error)),
@@ -118,7 +118,7 @@ fn verdict(report: &Report) -> (State, String) {
             (State::Success, format!("{looked} files looked at, nothing wrong"))
         }
         Some(first) => {
-            let more = report.findings.len() - 1;
+            let more = report.findings.len() - 1 + report.more;
             let more = if more == 0 { String::new() } else { format!(" and {more} more") };
             (State::Failure, format!("{first}{more}"))
         }

@@ -15,7 +15,7 @@ use oci::{
 };
 use promotion::forge::{Contents, Forge};
 use promotion::rollout::{ArgoCd, Notify, SettingsError};
-use promotion::{Arrival, Content, Deployer, Found, Ledgers, Place, PlaceSettings, Promotions, Verdicts};
+use promotion::{Arrival, Content, Deployer, Found, Ledgers, Names, Place, PlaceSettings, Promotions, Verdicts};
 use registry::Registry;
 use telemetry::{Clock, Metrics};
 
@@ -61,13 +61,15 @@ pub(crate) fn promotions(
     }))
 }
 
-/// What manifests call this server.
-pub(crate) fn hosts(config: &Config) -> Vec<String> {
+/// What manifests call this server, and what it fetches when it is asked for.
+pub(crate) fn names(config: &Config) -> Names {
     let external = config.server.external_url.as_ref().and_then(|url| {
         let host = url.host_str()?;
         Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
     });
-    external.into_iter().chain([config.server.listen.to_string()]).collect()
+    let hosts = external.into_iter().chain([config.server.listen.to_string()]).collect();
+    let fetched = config.upstreams.iter().map(|upstream| upstream.host.as_str().to_owned()).collect();
+    Names { hosts, fetched, ..Names::default() }
 }
 
 /// Who is told of commits, and what is watched.

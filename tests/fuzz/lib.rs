@@ -7,6 +7,7 @@
 mod targets {
     pub(crate) mod challenge;
     pub(crate) mod config;
+    pub(crate) mod delivery;
     pub(crate) mod digest;
     pub(crate) mod edit;
     pub(crate) mod layout;
@@ -14,6 +15,7 @@ mod targets {
     pub(crate) mod name;
     pub(crate) mod range;
     pub(crate) mod reference;
+    pub(crate) mod repository;
     pub(crate) mod route;
     pub(crate) mod session;
     pub(crate) mod tag_record;
@@ -24,9 +26,10 @@ mod targets {
 pub type Target = fn(&[u8]);
 
 /// All targets by the names of their folders in `seeds`.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("challenge", targets::challenge::target),
     ("config", targets::config::target),
+    ("delivery", targets::delivery::target),
     ("digest", targets::digest::target),
     ("edit", targets::edit::target),
     ("layout", targets::layout::target),
@@ -34,6 +37,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("name", targets::name::target),
     ("range", targets::range::target),
     ("reference", targets::reference::target),
+    ("repository", targets::repository::target),
     ("route", targets::route::target),
     ("session", targets::session::target),
     ("tag_record", targets::tag_record::target),

@@ -27,7 +27,7 @@ fn what_is_configured_is_checked_in_the_repository() {
     let other = Server::start(&every(&bare.url(), "docker.io/ghost/traffic-analytics", ""));
     let said = wrong(&other);
     assert!(said.contains("no manifest of this folder has the image docker.io/ghost/traffic-analytics"), "{said}");
-    assert!(said.contains("they have ghost/traffic-analytics, tinybirdco/tinybird-local"), "{said}");
+    assert!(said.contains("they have ghost/traffic-analytics, and kustomize takes names to the letter"), "{said}");
 
     let nowhere = Server::start(&every(&bare.url(), ANALYTICS, "").replace("overlays/prod", "overlays/stage"));
     assert!(wrong(&nowhere).contains("k8s/overlays/stage: is not in the repository"));
@@ -45,7 +45,7 @@ fn images_of_this_registry_that_are_not_here_are_told() {
         OVERLAY.replace("    newTag: latest\n", "    newName: registry.example.org/micro/tinybird-local\n    newTag: v1\n");
     bare.human("ours", &[(FILE, &named)]);
     let said = wrong(&server);
-    assert!(said.contains(&format!("{FILE}:9: micro/tinybird-local:v1 is not here")), "{said}");
+    assert!(said.contains(&format!("{FILE}:9: registry.example.org/micro/tinybird-local:v1 is not here")), "{said}");
     server.push("micro/tinybird-local", "one", &["v1"]);
     server.says(&["promotion", "check"]);
 }

@@ -34,6 +34,8 @@ struct State {
     /// Everything but a GET is answered so.
     refuses_changes: Option<(u16, String)>,
     tokens: Vec<String>,
+    /// Pull requests whose branch was removed, and how many requests later they are closed.
+    closing: Option<(Vec<usize>, usize)>,
 }
 
 /// The forge; `kind` is how a configuration calls it, or "old gitea" for one before 1.26.
@@ -183,6 +185,7 @@ impl State {
             "github" => asked.header("authorization").and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned),
             _ => asked.header("authorization").and_then(|value| value.strip_prefix("token ")).map(str::to_owned),
         };
+        self.close_what_has_no_branch();
         self.tokens.push(token.clone().unwrap_or_default());
         if token.as_deref() != Some(TOKEN) {
             return (401, json!({ "message": format!("the token {} is not known", token.unwrap_or_default()) }).to_string());
@@ -242,11 +245,21 @@ impl State {
         (200, self.shown(kind, index).to_string())
     }
 
-    /// Removes a branch: what has lost its branch is closed.
+    /// Removes a branch: what has lost its branch is closed, when it has been looked at twice more.
     fn remove(&mut self, branch: &str, folder: &std::path::Path) {
         git(folder, &["update-ref", "-d", &format!("refs/heads/{branch}")]);
-        for request in self.requests.iter_mut().filter(|request| request.head == branch && request.state == "open") {
-            "closed".clone_into(&mut request.state);
+        let of = |index: &usize| self.requests[*index].head == branch && self.requests[*index].state == "open";
+        self.closing = Some(((0..self.requests.len()).filter(of).collect(), 2));
+    }
+
+    fn close_what_has_no_branch(&mut self) {
+        let Some((requests, looks)) = self.closing.take() else { return };
+        if looks > 0 {
+            self.closing = Some((requests, looks - 1));
+            return;
+        }
+        for index in requests {
+            "closed".clone_into(&mut self.requests[index].state);
         }
     }
 

@@ -70,7 +70,7 @@ fn a_push_is_looked_over_and_its_commit_gets_a_status() {
     bare.human("broken", &[(FILE, &broken)]);
     let (state, said) = status(&forge, &pushed(&server, &bare));
     assert_eq!(state, "failure");
-    assert!(said.starts_with(&format!("{FILE}:10: newTag is not in quotes")) && said.ends_with(" and 1 more"), "{said}");
+    assert!(said.starts_with(&format!("{FILE}:10: newTag is a number")) && said.ends_with(" and 1 more"), "{said}");
 
     let ours = OVERLAY.replace("    newTag: latest\n", "    newName: registry.example.org/micro/tinybird\n    newTag: v1\n");
     bare.human("not here", &[(FILE, &ours)]);

@@ -124,3 +124,14 @@ fn a_token_is_in_no_output() {
     let config = parse(&PLAIN.replace("a.git\"", "a.git\", token_file = \"/run/secrets/git\""));
     assert!(!format!("{config:?}").contains("hunter2"));
 }
+
+#[test]
+fn commits_over_an_api_cannot_be_signed() {
+    let url = "git = { url = \"https://git.example.org/micro/a.git\", token_file = \"/run/secrets/git\" }";
+    let over = PLAIN.replace(
+        "git = { url = \"https://git.example.org/a.git\" }",
+        &format!("{url}\nover = \"api\"\nforge = {{ kind = \"gitea\" }}"),
+    );
+    assert!(promotion(&over).over_api);
+    refused(&format!("{over}[git]\nsigning_key_file = \"/etc/roadstead/key\"\n"), "cannot sign commits");
+}

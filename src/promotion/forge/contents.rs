@@ -4,17 +4,23 @@
 //! GitLab it is made on whatever the tip is by then, if the files that it changes are the same as those that were read. What became of
 //! a commit whose answer was lost is read from the branch.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::forge::words::{self, segment};
-use crate::forge::{Forge, ForgeError, Kind, is_absent};
+use crate::forge::{Forge, ForgeError, Kind, PullState, is_absent};
 use crate::git::{Commit, File, Pushed, Signature, Tip};
 
 /// Commits of a branch among which one is looked for.
 const RECENT: usize = 50;
+
+/// How often it is looked whether a pull request was closed with its branch, and how long is waited between.
+const CLOSING: usize = 40;
+const CLOSING_PAUSE: Duration = Duration::from_millis(250);
 
 /// A branch of a forge.
 #[derive(Clone, Debug)]
@@ -150,6 +156,15 @@ impl Contents {
         }
         let open = self.forge.find(branch).await?;
         self.forge.delete_branch(branch).await?;
+        if let Some(open) = &open {
+            // It is closed in the background, a little later.
+            for _ in 0..CLOSING {
+                if self.forge.state(open.number).await? != PullState::Open {
+                    break;
+                }
+                self.forge.way.pause(CLOSING_PAUSE).await;
+            }
+        }
         let commit = self.at_gitea(files, message, by, Some(branch)).await?;
         if let Some(open) = open {
             self.forge.reopen(open.number).await?;

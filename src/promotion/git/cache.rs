@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::git::process::{Answer, Call, GitError, Program};
 use crate::git::remote::Remote;
-use crate::validate::{self, Files};
 
 /// Where the tip is kept here.
 const TIP: &str = "refs/roadstead/tip";
@@ -23,6 +22,15 @@ const REMOVALS: u32 = 5;
 /// The modes of files that are edited.
 const PLAIN_FILE: &str = "100644";
 const PROGRAM_FILE: &str = "100755";
+/// And those of what is no file.
+const LINK: &str = "120000";
+const SUBMODULE: &str = "160000";
+/// A repository with more files is not listed.
+const MOST_ENTRIES: usize = 100_000;
+/// A larger file is not read together with others.
+pub(crate) const LARGEST_OF_MANY: u64 = 1 << 20;
+/// Bytes that one call of git is asked for.
+const ONE_CALL: u64 = 12 << 20;
 
 /// The repository. One caller at a time.
 #[derive(Debug)]
@@ -54,6 +62,31 @@ pub struct File {
     pub is_program: bool,
     /// What a forge tells its versions by, where it came from one.
     pub version: Option<String>,
+}
+
+/// What is at a path of a commit, without its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// From the root of the repository.
+    pub path: String,
+    /// What it is.
+    pub kind: EntryKind,
+    /// How many bytes it has; 0 for what is no file.
+    pub size: u64,
+    object: String,
+}
+
+/// What can be at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A file.
+    File,
+    /// A file that may be run as a program.
+    Program,
+    /// A symbolic link.
+    Link,
+    /// A commit of another repository.
+    Submodule,
 }
 
 /// Who makes a commit, and when.
@@ -96,6 +129,23 @@ impl Commit {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Entry {
+    /// `mode type object size<TAB>path`, blanks before the size.
+    fn parse(text: &str) -> Option<Self> {
+        let (about, path) = text.split_once('\t')?;
+        let words: Vec<&str> = about.split(' ').filter(|word| !word.is_empty()).collect();
+        let [mode, _, object, size] = words[..] else { return None };
+        let kind = match mode {
+            PROGRAM_FILE => EntryKind::Program,
+            LINK => EntryKind::Link,
+            SUBMODULE => EntryKind::Submodule,
+            // Also those of old, such as 100664.
+            _ => EntryKind::File,
+        };
+        Some(Self { path: path.to_owned(), kind, size: size.parse().unwrap_or(0), object: object.to_owned() })
     }
 }
 
@@ -209,33 +259,65 @@ impl Cache {
         Ok(Some(File { path: path.to_owned(), bytes, is_program: mode == PROGRAM_FILE, version: None }))
     }
 
-    /// All files of the tip, with the bytes of those that should be YAML. At most so many bytes in all.
-    pub async fn files(&self, tip: &Tip) -> Result<Files, GitError> {
-        let listed = self.git("ls-tree", &["ls-tree", "-r", "-z", "--full-tree", tip.0.as_str()], b"").await?;
-        let listed = String::from_utf8_lossy(&listed);
-        let (mut files, mut wanted) = (Files::new(), Vec::new());
-        for entry in listed.split('\0').filter(|entry| !entry.is_empty()) {
-            let Some((about, path)) = entry.split_once('\t') else { return Err(strange("ls-tree", entry)) };
-            let [mode, _, blob] = about.split(' ').collect::<Vec<_>>()[..] else { return Err(strange("ls-tree", entry)) };
-            match mode {
-                PLAIN_FILE | PROGRAM_FILE if validate::is_yaml(path) => wanted.push((path, blob)),
-                PLAIN_FILE | PROGRAM_FILE => files.add(path, None),
-                _ => files.add_link(path),
+    /// All that the tip has; `None` if that is more than can be listed.
+    pub async fn list(&self, tip: &Tip) -> Result<Option<Vec<Entry>>, GitError> {
+        let call = ["ls-tree", "-r", "-l", "-z", "--full-tree", tip.0.as_str()];
+        let text = match self.git("ls-tree", &call, b"").await {
+            Err(GitError::TooLarge { .. }) => return Ok(None),
+            text => text?,
+        };
+        let text = String::from_utf8_lossy(&text);
+        let mut entries = Vec::new();
+        for entry in text.split('\0').filter(|entry| !entry.is_empty()) {
+            if entries.len() == MOST_ENTRIES {
+                return Ok(None);
             }
+            entries.push(Entry::parse(entry).ok_or_else(|| strange("ls-tree", entry))?);
         }
-        let names = wanted.iter().map(|(_, blob)| *blob).collect::<Vec<_>>().join("\n") + "\n";
-        let read = self.git("cat-file", &["cat-file", "--batch"], names.as_bytes()).await?;
-        let mut rest = read.as_slice();
-        for (path, _) in wanted {
-            // `NAME blob SIZE`, the bytes, and the end of a line.
-            let end = rest.iter().position(|byte| *byte == b'\n').ok_or_else(|| strange("cat-file", path))?;
-            let head = String::from_utf8_lossy(&rest[..end]).into_owned();
-            let size: Option<usize> = head.rsplit(' ').next().and_then(|size| size.parse().ok());
-            let bytes = size.and_then(|size| rest.get(end + 1..end + 1 + size)).ok_or_else(|| strange("cat-file", &head))?;
-            files.add(path, Some(bytes.to_vec()));
-            rest = rest.get(end + 2 + bytes.len()..).unwrap_or_default();
+        Ok(Some(entries))
+    }
+
+    /// The content of files of the tip, in their order: all of them together `most` bytes at most, read by as few calls of git as
+    /// can be. `None` for what is larger than 1 MiB, no file, or behind the limit.
+    pub async fn read_many(&self, entries: &[&Entry], most: u64) -> Result<Vec<Option<Vec<u8>>>, GitError> {
+        let (mut files, mut left) = (vec![None; entries.len()], most);
+        let (mut asked, mut bytes) = (Vec::new(), 0);
+        for (index, entry) in entries.iter().enumerate() {
+            let is_file = matches!(entry.kind, EntryKind::File | EntryKind::Program);
+            if !is_file || entry.size > LARGEST_OF_MANY || entry.size > left {
+                continue;
+            }
+            left -= entry.size;
+            if bytes + entry.size > ONE_CALL {
+                self.read_some(entries, &asked, &mut files).await?;
+                (asked, bytes) = (Vec::new(), 0);
+            }
+            asked.push(index);
+            // What git says of each takes a line.
+            bytes += entry.size + 100;
         }
+        self.read_some(entries, &asked, &mut files).await?;
         Ok(files)
+    }
+
+    async fn read_some(&self, entries: &[&Entry], asked: &[usize], files: &mut [Option<Vec<u8>>]) -> Result<(), GitError> {
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let mut names = String::new();
+        for index in asked {
+            names.push_str(&entries[*index].object);
+            names.push('\n');
+        }
+        let output = self.git("cat-file", &["cat-file", "--batch"], names.as_bytes()).await?;
+        let mut rest = output.as_slice();
+        for index in asked {
+            let (bytes, behind) = blob(rest, entries[*index])
+                .ok_or_else(|| strange("cat-file", &String::from_utf8_lossy(&rest[..rest.len().min(200)])))?;
+            files[*index] = Some(bytes.to_vec());
+            rest = behind;
+        }
+        Ok(())
     }
 
     /// Mode and name of what is at a path.
@@ -401,6 +483,14 @@ impl Cache {
         self.is_doubtful.store(was_doubtful, Ordering::Relaxed);
         Ok(answer)
     }
+}
+
+/// The first of what `git cat-file --batch` gave, and what is behind it: `object type size`, a newline, the bytes, a newline.
+fn blob<'o>(output: &'o [u8], entry: &Entry) -> Option<(&'o [u8], &'o [u8])> {
+    let head = format!("{} blob {}\n", entry.object, entry.size);
+    let size = usize::try_from(entry.size).ok()?;
+    let (bytes, rest) = output.strip_prefix(head.as_bytes())?.split_at_checked(size)?;
+    Some((bytes, rest.strip_prefix(b"\n")?))
 }
 
 fn strange(what: &'static str, text: &str) -> GitError {

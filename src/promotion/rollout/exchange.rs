@@ -40,6 +40,11 @@ pub(crate) struct Way {
 }
 
 impl Way {
+    /// Waits on its clock.
+    pub(crate) async fn pause(&self, duration: std::time::Duration) {
+        self.clock.sleep(duration).await;
+    }
+
     /// To `url`, which is spoken of as `what`.
     pub(crate) fn new(
         what: &'static str,

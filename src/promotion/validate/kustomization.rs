@@ -1,369 +1,339 @@
-//! A walk through kustomizations and what they name.
+//! What a kustomization says: what it is built of, and which images it replaces.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use oci::{Digest, Tag};
+use crate::validate::facts::{self, Mention, moves_objects, parts};
+use crate::validate::values::{Named, Values};
+use crate::yaml::Id;
 
-use crate::validate::files::join;
-use crate::validate::image::{ours, split};
-use crate::validate::{Files, Finding, Names, Report, TOLD, Wanted, application, get, is_yaml, items, parse, text, twice};
-use crate::yaml::{Id, Style, Tree, What, is_plain};
-
-/// Keys whose values are paths of files or folders.
-const PATHS: [&str; 9] = [
-    "resources",
-    "bases",
-    "components",
-    "crds",
-    "configurations",
-    "generators",
-    "transformers",
-    "validators",
-    "patchesStrategicMerge",
+/// The keys of an entry of `images:`.
+const KEYS: [&str; 5] = ["name", "newName", "newTag", "digest", "tagSuffix"];
+/// Lists of paths, and for what each is taken.
+const LISTS: [(&str, Role); 9] = [
+    ("resources", Role::Resource),
+    ("bases", Role::Resource),
+    ("components", Role::Component),
+    ("crds", Role::File),
+    ("configurations", Role::File),
+    ("generators", Role::Either),
+    ("transformers", Role::Either),
+    ("validators", Role::Either),
+    ("patchesStrategicMerge", Role::Patch),
 ];
-/// Keys whose values are maps with a path.
-const WITH_PATH: [&str; 3] = ["patches", "patchesJson6902", "replacements"];
-/// What an entry of `images:` may have.
-const IMAGE: [&str; 5] = ["name", "newName", "newTag", "tagSuffix", "digest"];
 
-/// Group, kind, namespace and name.
-type Object = (String, String, String, String);
-
-/// A walk. Each file is looked at once.
-pub(super) struct Walk<'f> {
-    files: &'f Files,
-    names: &'f Names,
-    report: Report,
-    /// Trees of files; `None` for what is no YAML.
-    trees: BTreeMap<String, Option<Tree>>,
-    /// Folders that were looked at, with the names of images in them.
-    folders: BTreeMap<String, BTreeSet<String>>,
-    /// The same, as they are before the folder's own `images:`.
-    pub(super) before: BTreeMap<String, BTreeSet<String>>,
-    /// Objects that a folder makes, as far as nothing is done to their names.
-    objects: BTreeMap<String, BTreeSet<Object>>,
-    /// Folders on the way to the one that is looked at.
-    way: Vec<String>,
-    /// Images of this registry as manifests have them, until it is known which are replaced.
-    plain: Vec<(String, String, usize)>,
-    /// Names that some kustomization replaces.
-    replaced: BTreeSet<String>,
+/// A kustomization.
+#[derive(Debug, Default)]
+pub(super) struct Kustomization {
+    pub(super) is_component: bool,
+    /// What it names, in the order in which kustomize takes it.
+    pub(super) uses: Vec<Use>,
+    /// The entries of `images:`.
+    pub(super) entries: Vec<Entry>,
+    /// What is wrong with it.
+    pub(super) complaints: Vec<Complaint>,
+    /// Images of patches that stand in it.
+    pub(super) images: Vec<Mention>,
+    /// Objects or images may come of it that cannot be known from its files.
+    pub(super) is_open: bool,
+    /// Objects may get other names, or go.
+    pub(super) is_unclear: bool,
+    pub(super) namespace: Option<Named>,
+    pub(super) prefix: String,
+    pub(super) suffix: String,
 }
 
-impl<'f> Walk<'f> {
-    pub(super) fn new(files: &'f Files, names: &'f Names) -> Self {
-        Self {
-            files,
-            names,
-            report: Report::default(),
-            trees: BTreeMap::new(),
-            folders: BTreeMap::new(),
-            before: BTreeMap::new(),
-            objects: BTreeMap::new(),
-            way: Vec::new(),
-            plain: Vec::new(),
-            replaced: BTreeSet::new(),
-        }
+/// For what a path is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Manifests, or the folder of a kustomization.
+    Resource,
+    /// The folder of a component.
+    Component,
+    /// A file.
+    File,
+    /// A file with a patch.
+    Patch,
+    /// A file, or the folder of a kustomization.
+    Either,
+}
+
+/// A path that a kustomization names.
+#[derive(Clone, Debug)]
+pub(super) struct Use {
+    pub(super) role: Role,
+    pub(super) field: &'static str,
+    pub(super) path: Named,
+}
+
+/// An entry of `images:`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) new_name: Option<String>,
+    pub(super) tag: Option<String>,
+    pub(super) digest: Option<String>,
+    /// What becomes of the tag is not known here.
+    pub(super) is_suffixed: bool,
+    pub(super) line: usize,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug)]
+pub(super) struct Complaint {
+    pub(super) line: usize,
+    pub(super) what: String,
+    /// kustomize does not build it.
+    pub(super) is_fatal: bool,
+}
+
+/// Reads a kustomization from its first document, as kustomize does.
+pub(super) fn read(values: &Values<'_>) -> Kustomization {
+    let mut reading = Reading { values, read: Kustomization::default() };
+    reading.root();
+    let order = |used: &Use| match used.role {
+        Role::Resource => 0,
+        Role::Component => 1,
+        Role::File | Role::Patch | Role::Either => 2,
+    };
+    // Stable: each list keeps its order.
+    reading.read.uses.sort_by_key(order);
+    reading.read
+}
+
+struct Reading<'v, 't> {
+    values: &'v Values<'t>,
+    read: Kustomization,
+}
+
+impl Reading<'_, '_> {
+    fn fatal(&mut self, line: usize, what: impl Into<String>) {
+        self.read.complaints.push(Complaint { line, what: what.into(), is_fatal: true });
     }
 
-    pub(super) fn into_report(mut self) -> Report {
-        for (path, reference, line) in std::mem::take(&mut self.plain) {
-            let (name, tag, digest) = split(&reference);
-            if !self.replaced.contains(name) {
-                self.want(&path, line, name, tag, digest);
-            }
-        }
-        let mut report = self.report;
-        report.findings.sort();
-        report.findings.dedup();
-        let more = report.findings.len().saturating_sub(TOLD);
-        if more > 0 {
-            report.findings.truncate(TOLD);
-            report.findings.push(Finding::new("…", None, format!("and {more} more")));
-        }
-        report
+    fn doubt(&mut self, line: usize, what: impl Into<String>) {
+        self.read.complaints.push(Complaint { line, what: what.into(), is_fatal: false });
     }
 
-    fn found(&mut self, path: &str, line: usize, what: impl Into<String>) {
-        self.report.findings.push(Finding::new(path, Some(line), what));
-    }
-
-    /// A file: it parses, and what is in it is known.
-    pub(super) fn file(&mut self, path: &str) {
-        if self.trees.contains_key(path) {
-            return;
-        }
-        let tree = match self.files.text(path).and_then(|bytes| parse(path, bytes)) {
-            None => None,
-            Some(Err(finding)) => {
-                self.report.findings.push(finding);
-                None
-            }
-            Some(Ok(tree)) => {
-                self.report.findings.extend(twice(path, &tree));
-                for document in &tree.documents {
-                    self.report.findings.extend(application::check(self.files, self.names, path, &tree, *document));
-                }
-                Some(tree)
-            }
+    fn root(&mut self) {
+        let values = self.values;
+        let Some(root) = values.tree.documents.first().copied().filter(|root| !values.is_null(*root)) else {
+            return self.fatal(1, "is empty, and kustomize takes no empty kustomization");
         };
-        self.trees.insert(path.to_owned(), tree);
-        if !self.is_kustomization(path) {
-            self.report.manifests += 1;
-            let images = self.images(path);
-            self.plain.extend(images.into_iter().map(|(reference, line)| (path.to_owned(), reference, line)));
+        if values.map(root).is_none() {
+            return self.fatal(values.line(root), "is no map, and kustomize takes it for empty");
         }
+        if let Some(second) = values.tree.documents.get(1).filter(|second| !values.is_null(**second)) {
+            self.doubt(values.line(*second), "is a second document, of which kustomize takes no notice");
+        }
+        if self.is_empty(root) {
+            return self.fatal(values.line(root), "says nothing, and kustomize takes no empty kustomization");
+        }
+        self.kind(root);
+        for (field, role) in LISTS {
+            self.paths(root, field, role);
+        }
+        self.patches(root);
+        self.generators(root);
+        self.images(root);
+        let text = |key| values.field(root, key).and_then(|(_, value)| values.named(value));
+        self.read.namespace = text("namespace").filter(|name| !name.text.is_empty());
+        self.read.prefix = text("namePrefix").map(|named| named.text).unwrap_or_default();
+        self.read.suffix = text("nameSuffix").map(|named| named.text).unwrap_or_default();
+        let has = |key: &&str| values.field(root, key).is_some_and(|(_, value)| !values.is_null(value));
+        let open =
+            ["helmCharts", "helmChartInflationGenerator", "generators", "transformers", "configurations", "replacements", "vars"];
+        self.read.is_open |= open.iter().any(has);
+        self.read.is_unclear |= ["transformers", "replacements"].iter().any(has);
     }
 
-    fn is_kustomization(&self, path: &str) -> bool {
-        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        self.files.kustomizations(folder).iter().any(|own| own == path)
-    }
-
-    /// The images of containers in a file, wherever they stand.
-    fn images(&self, path: &str) -> Vec<(String, usize)> {
-        let Some(Some(tree)) = self.trees.get(path) else { return Vec::new() };
-        let mut images = Vec::new();
-        for map in tree.ids().filter(|id| tree.map(*id).is_some()) {
-            for key in ["containers", "initContainers", "ephemeralContainers"] {
-                for container in items(tree, get(tree, map, key)) {
-                    if let Some(image) = get(tree, container, "image")
-                        && let Some(reference) = tree.text(image).filter(|reference| !reference.contains("{{"))
-                    {
-                        images.push((reference.to_owned(), tree.node(image).line));
-                    }
-                }
-            }
-        }
-        images
-    }
-
-    /// A folder with a kustomization. Gives the names of images that its resources have.
-    pub(super) fn folder(&mut self, folder: &str) -> BTreeSet<String> {
-        if let Some(names) = self.folders.get(folder) {
-            return names.clone();
-        }
-        let own = self.files.kustomizations(folder);
-        let Some(path) = own.first().cloned() else {
-            let what = "has no kustomization.yaml";
-            self.report.findings.push(Finding::new(if folder.is_empty() { "." } else { folder }, None, what));
-            return BTreeSet::new();
+    /// Its version and kind alone are nothing.
+    fn is_empty(&self, root: Id) -> bool {
+        let entries = self.values.map(root).unwrap_or_default();
+        let says = |(key, value): &(Id, Id)| {
+            let key = self.values.text(*key).unwrap_or_default();
+            let is_head = key.eq_ignore_ascii_case("apiVersion") || key.eq_ignore_ascii_case("kind");
+            !is_head && !self.values.is_null(*value) && self.values.text(*value) != Some("")
         };
-        if own.len() > 1 {
-            self.report.findings.push(Finding::new(folder, None, format!("has {}; kustomize takes only one", own.join(" and "))));
+        !entries.iter().any(says)
+    }
+
+    fn kind(&mut self, root: Id) {
+        let Some((key, value)) = self.values.field(root, "kind") else { return };
+        match self.values.text(value) {
+            Some("Component") => self.read.is_component = true,
+            Some("Kustomization" | "") | None => {}
+            Some(_) => self.fatal(self.values.line(key), "has a kind that is neither Kustomization nor Component"),
         }
-        self.file(&path);
-        self.report.kustomizations += 1;
-        self.way.push(folder.to_owned());
-        let mut names = BTreeSet::new();
-        if let Some(Some(tree)) = self.trees.remove(&path) {
-            if let [root] = tree.documents[..]
-                && tree.map(root).is_some()
-            {
-                names = self.kustomization(folder, &path, &tree, root);
+    }
+
+    /// The items of a list under a key; none where there is nothing.
+    fn items(&mut self, map: Id, field: &str) -> Vec<Id> {
+        let Some((key, value)) = self.values.field(map, field) else { return Vec::new() };
+        if self.values.is_null(value) {
+            return Vec::new();
+        }
+        let Some(items) = self.values.list(value) else {
+            self.fatal(self.values.line(key), format!("{field} is no list"));
+            return Vec::new();
+        };
+        items.to_vec()
+    }
+
+    /// The text of an item of a list.
+    fn item(&mut self, item: Id, field: &str) -> Option<Named> {
+        if let Some(strange) = self.values.strange(item) {
+            self.fatal(self.values.line(item), format!("an entry of {field} is {strange}; write it as a text, in quotes"));
+            return None;
+        }
+        let named = self.values.named(item).filter(|named| !named.text.is_empty());
+        if named.is_none() {
+            self.fatal(self.values.line(item), format!("an entry of {field} is empty"));
+        }
+        named
+    }
+
+    fn uses(&mut self, role: Role, field: &'static str, path: Named) {
+        self.read.uses.push(Use { role, field, path });
+    }
+
+    fn paths(&mut self, root: Id, field: &'static str, role: Role) {
+        for item in self.items(root, field) {
+            let Some(path) = self.item(item, field) else { continue };
+            let takes_inline = matches!(role, Role::Either | Role::Patch);
+            if takes_inline && is_inline(&path.text) {
+                self.inline(&path, role == Role::Patch);
             } else {
-                self.report.findings.push(Finding::new(&path, None, "is not one map"));
+                self.uses(role, field, path);
             }
-            self.trees.insert(path, Some(tree));
         }
-        self.way.pop();
-        self.folders.insert(folder.to_owned(), names.clone());
-        names
     }
 
-    fn kustomization(&mut self, folder: &str, path: &str, tree: &Tree, root: Id) -> BTreeSet<String> {
-        let (mut images, mut objects) = (BTreeSet::new(), BTreeSet::new());
-        for key in PATHS {
-            for item in items(tree, get(tree, root, key)) {
-                let Some(named) = tree.text(item) else { continue };
-                // A patch may stand there itself.
-                let is_patch = named.contains(['\n', '{']) || (key == "patchesStrategicMerge" && named.contains(": "));
-                if is_patch {
-                    continue;
+    /// YAML that stands in the kustomization itself.
+    fn inline(&mut self, text: &Named, is_patch: bool) {
+        let Ok(tree) = facts::parse(&text.text) else {
+            return self.fatal(text.line, "the YAML that stands here is none");
+        };
+        if is_patch {
+            let images = facts::images(&Values::new(&tree, usize::MAX));
+            self.read.images.extend(images.into_iter().map(|image| Mention { line: text.line, ..image }));
+            self.read.is_unclear |= moves_objects(&text.text);
+        }
+    }
+
+    fn patches(&mut self, root: Id) {
+        for (field, role) in [("patches", Role::Patch), ("patchesJson6902", Role::Patch), ("replacements", Role::File)] {
+            for item in self.items(root, field) {
+                if let Some(path) = self.value(item, "path") {
+                    self.uses(role, field, path);
                 }
-                images.extend(self.named(folder, path, named, tree.node(item).line));
-                if matches!(key, "resources" | "bases") {
-                    self.once(folder, path, named, tree.node(item).line, &mut objects);
+                if let Some(patch) = self.value(item, "patch") {
+                    self.inline(&patch, true);
                 }
+                let options = self.values.field(item, "options").and_then(|(_, options)| self.values.map(options));
+                self.read.is_unclear |= options.is_some_and(|options| !options.is_empty());
             }
         }
-        for key in WITH_PATH {
-            for item in items(tree, get(tree, root, key)) {
-                if let Some(value) = get(tree, item, "path")
-                    && let Some(named) = tree.text(value)
-                {
-                    self.named(folder, path, named, tree.node(value).line);
-                }
-            }
+        if let Some((_, api)) = self.values.field(root, "openapi")
+            && let Some(path) = self.value(api, "path")
+        {
+            self.uses(Role::File, "openapi", path);
         }
-        for key in ["configMapGenerator", "secretGenerator"] {
-            for generator in items(tree, get(tree, root, key)) {
-                for kind in ["files", "envs", "env"] {
-                    for item in items(tree, get(tree, generator, kind)) {
-                        let Some(named) = tree.text(item) else { continue };
-                        let named = if kind == "files" { named.split_once('=').map_or(named, |(_, path)| path) } else { named };
-                        self.exists(folder, path, named, tree.node(item).line);
+    }
+
+    /// The text of a key, where it has one.
+    fn value(&self, map: Id, key: &str) -> Option<Named> {
+        let (_, value) = self.values.field(map, key)?;
+        self.values.named(value).filter(|named| !named.text.is_empty())
+    }
+
+    /// The files of which config maps and secrets are made.
+    fn generators(&mut self, root: Id) {
+        for field in ["configMapGenerator", "secretGenerator"] {
+            for generator in self.items(root, field) {
+                for list in ["files", "envs"] {
+                    for item in self.items(generator, list) {
+                        let Some(Named { text, line }) = self.item(item, field) else { continue };
+                        // `key=path`
+                        let file = text.split_once('=').filter(|_| list == "files").map(|(_, file)| file.to_owned());
+                        self.uses(Role::File, field, Named { text: file.unwrap_or(text), line });
                     }
                 }
-            }
-        }
-        let is_renamed = ["namePrefix", "nameSuffix", "namespace"].iter().any(|key| get(tree, root, key).is_some());
-        self.objects.insert(folder.to_owned(), if is_renamed { BTreeSet::new() } else { objects });
-        self.before.insert(folder.to_owned(), images.clone());
-        let renamed = self.entries(path, tree, root);
-        images.into_iter().map(|name| renamed.get(&name).cloned().unwrap_or(name)).collect()
-    }
-
-    /// What a resource brings must not be there already.
-    fn once(&mut self, folder: &str, path: &str, named: &str, line: usize, objects: &mut BTreeSet<Object>) {
-        let Some(target) = join(folder, named) else { return };
-        let brought = self.objects.get(&target).cloned().unwrap_or_else(|| self.objects_of(&target));
-        for object in brought {
-            let (_, kind, _, name) = &object;
-            let what = format!("{named} has the {kind} {name}, which another resource has too; kustomize takes it once");
-            if !objects.insert(object.clone()) {
-                self.found(path, line, what);
-            }
-        }
-    }
-
-    /// The objects in a file.
-    fn objects_of(&self, path: &str) -> BTreeSet<Object> {
-        let Some(Some(tree)) = self.trees.get(path) else { return BTreeSet::new() };
-        let object = |document: &Id| {
-            let of = |map, key| text(tree, get(tree, map, key)).map(str::to_owned);
-            let metadata = get(tree, *document, "metadata")?;
-            let group = of(*document, "apiVersion").unwrap_or_default();
-            let group = group.split_once('/').map_or("", |(group, _)| group).to_owned();
-            Some((group, of(*document, "kind")?, of(metadata, "namespace").unwrap_or_default(), of(metadata, "name")?))
-        };
-        tree.documents.iter().filter_map(object).collect()
-    }
-
-    /// What is named must be there. Gives the names of images in it.
-    fn named(&mut self, folder: &str, path: &str, named: &str, line: usize) -> BTreeSet<String> {
-        let Some(target) = self.exists(folder, path, named, line) else { return BTreeSet::new() };
-        if self.files.is_file(&target) {
-            if is_yaml(&target) {
-                self.file(&target);
-            }
-            return self.images(&target).iter().map(|(reference, _)| split(reference).0.to_owned()).collect();
-        }
-        if self.way.contains(&target) {
-            self.found(path, line, format!("{named} leads back to this folder"));
-            return BTreeSet::new();
-        }
-        self.folder(&target)
-    }
-
-    /// The path that is meant, if it is there and of this repository.
-    fn exists(&mut self, folder: &str, path: &str, named: &str, line: usize) -> Option<String> {
-        let target = join(folder, named);
-        let is_there = target.as_ref().is_some_and(|target| self.files.is_file(target) || self.files.is_folder(target));
-        if is_there {
-            return target.filter(|target| !self.files.is_link(target));
-        }
-        let is_remote = named.contains("://")
-            || named.contains("?ref=")
-            || named.starts_with("git@")
-            || named.contains(".git")
-            || named.starts_with("github.com/");
-        let is_behind_link = target.as_ref().is_some_and(|target| self.files.is_link(target));
-        if !is_remote && !is_behind_link {
-            let what = if target.is_none() { "is outside of the repository" } else { "is not there" };
-            self.found(path, line, format!("{named} {what}"));
-        }
-        None
-    }
-
-    /// The entries of `images:`. Gives what they make of names.
-    fn entries(&mut self, path: &str, tree: &Tree, root: Id) -> BTreeMap<String, String> {
-        let (mut renamed, mut seen) = (BTreeMap::new(), BTreeSet::new());
-        for entry in items(tree, get(tree, root, "images")) {
-            let line = tree.node(entry).line;
-            let Some(keys) = tree.map(entry) else {
-                self.found(path, line, "an entry of images is no map");
-                continue;
-            };
-            for (key, value) in keys {
-                let Some(name) = tree.text(*key) else { continue };
-                if !IMAGE.contains(&name) {
-                    self.found(
-                        path,
-                        tree.node(*key).line,
-                        format!("an entry of images has {name:?}, which kustomize does not know"),
-                    );
-                } else if is_number(tree, *value) {
-                    let what = format!("{name} is not in quotes, so that YAML takes it for no text, and kustomize fails");
-                    self.found(path, tree.node(*value).line, what);
+                if let Some(path) = self.value(generator, "env") {
+                    self.uses(Role::File, field, path);
                 }
             }
-            let of = |key| text(tree, get(tree, entry, key));
-            let Some(name) = of("name").filter(|name| !name.is_empty()) else {
-                self.found(path, line, "an entry of images has no name");
+        }
+    }
+
+    fn images(&mut self, root: Id) {
+        let mut names = BTreeSet::new();
+        for item in self.items(root, "images") {
+            if self.values.is_null(item) {
+                continue;
+            }
+            let line = self.values.line(item);
+            if self.values.map(item).is_none() {
+                self.fatal(line, "an entry of images is no map; write `name:` and `newTag:`");
+                continue;
+            }
+            let entry = self.entry(item);
+            if entry.name.is_empty() {
+                self.doubt(line, "an entry of images has no name, and replaces nothing");
+            } else if !names.insert(entry.name.clone()) {
+                self.doubt(line, format!("images has {} twice, and the last one counts; remove one of them", entry.name));
+            }
+            self.read.entries.push(entry);
+        }
+    }
+
+    fn entry(&mut self, item: Id) -> Entry {
+        for (key, value) in self.values.map(item).unwrap_or_default() {
+            let name = self.values.text(*key).unwrap_or_default();
+            let line = self.values.line(*key);
+            if name == "<<" {
+                continue;
+            }
+            let Some(known) = KEYS.iter().find(|known| known.eq_ignore_ascii_case(name)) else {
+                let known = KEYS.join(", ");
+                self.fatal(
+                    line,
+                    format!("an entry of images has the key {name:?}, which kustomize does not know: it knows {known}"),
+                );
                 continue;
             };
-            if !seen.insert(name.to_owned()) {
-                self.found(path, line, format!("{name} is here twice, and the last one counts"));
+            if *known != name {
+                self.doubt(line, format!("the key {name} is {known}; write it so, as others take it for another one"));
             }
-            self.replaced.insert(name.to_owned());
-            let new = of("newName").unwrap_or(name);
-            let (tag, inside) = of("newTag").map_or((None, None), |tag| {
-                tag.split_once('@').map_or((Some(tag), None), |(tag, digest)| (Some(tag), Some(digest)))
-            });
-            if tag.is_some() || of("digest").is_some() {
-                self.want(path, line, new, tag, of("digest").or(inside));
+            if let Some(strange) = self.values.strange(*value) {
+                let why = format!("{known} is {strange}, and kustomize takes only a text; write it in quotes");
+                self.fatal(self.values.line(*value), why);
             }
-            renamed.insert(name.to_owned(), new.to_owned());
         }
-        renamed
-    }
-
-    /// An image of this registry is wanted.
-    fn want(&mut self, path: &str, line: usize, name: &str, tag: Option<&str>, digest: Option<&str>) {
-        let repository = match ours(&self.names.hosts, name) {
-            None => return,
-            Some(Err(what)) => return self.found(path, line, what),
-            Some(Ok(repository)) => repository,
+        let text = |key| self.value(item, key).map(|named| named.text);
+        let (tag, inner) = match text("newTag") {
+            Some(tag) => match tag.split_once('@') {
+                Some((tag, digest)) => (Some(tag.to_owned()).filter(|tag| !tag.is_empty()), Some(digest.to_owned())),
+                None => (Some(tag), None),
+            },
+            None => (None, None),
         };
-        let tag = match tag.map(Tag::parse).transpose() {
-            Ok(tag) => tag,
-            Err(error) => return self.found(path, line, format!("{name}: {error}")),
+        let line = self.values.line(item);
+        let entry = Entry {
+            name: text("name").unwrap_or_default(),
+            new_name: text("newName"),
+            tag,
+            digest: text("digest").or(inner),
+            is_suffixed: text("tagSuffix").is_some(),
+            line,
         };
-        let digest = match digest.map(Digest::parse).transpose() {
-            Ok(digest) => digest,
-            Err(error) => return self.found(path, line, format!("{name}: {error}")),
-        };
-        // Without either it is `latest`, for whoever pulls it.
-        let tag = if tag.is_none() && digest.is_none() { Tag::parse("latest").ok() } else { tag };
-        self.report.wanted.push(Wanted { path: path.to_owned(), line, repository, tag, digest });
+        if let Some(tag) = entry.new_name.as_deref().and_then(|name| parts(name).1) {
+            self.doubt(line, format!("newName has the tag {tag} in it, and kustomize writes another one behind it"));
+        }
+        entry
     }
 }
 
-/// A value that YAML takes for a number, a truth or the like.
-fn is_number(tree: &Tree, value: Id) -> bool {
-    let node = tree.node(value);
-    match &node.what {
-        What::Scalar { text, style: Style::Plain } => {
-            node.tag.is_none() && !text.is_empty() && !tree.is_null(value) && !is_plain(text) && is_scalar_word(text)
-        }
-        _ => false,
-    }
-}
-
-/// What [`is_plain`] would quote to be on the safe side, and what kustomize would really take for something else.
-fn is_scalar_word(text: &str) -> bool {
-    let lower = text.to_ascii_lowercase();
-    let is_truth = matches!(lower.as_str(), "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n");
-    let plain = text.replace('_', "");
-    let digits = plain.trim_start_matches(['+', '-']);
-    let is_integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let is_based = ["0x", "0o", "0b"].iter().any(|base| {
-        digits
-            .to_ascii_lowercase()
-            .strip_prefix(base)
-            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
-    });
-    let is_float = digits.starts_with(|letter: char| letter.is_ascii_digit() || letter == '.') && plain.parse::<f64>().is_ok();
-    is_truth || is_integer || is_based || is_float
+/// Is this YAML itself, and no path?
+fn is_inline(text: &str) -> bool {
+    text.contains('\n') || text.contains(": ") || text.starts_with(['{', '['])
 }
