@@ -15,6 +15,7 @@ use server::{RequestLog, Server};
 use storage::{Store, Surroundings};
 use telemetry::{Clock, Metrics, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,6 +29,8 @@ use crate::wiring::{self, ApiNames, RegistryCache};
 const SWEEP: Duration = Duration::from_hours(1);
 /// How often upload sessions are looked for that are only in memory.
 const SETTLE: Duration = Duration::from_secs(1);
+/// Deliveries of forges whose bodies are read at the same time; each may have 8 MiB.
+const DELIVERIES: usize = 16;
 /// What runs behind the requests (keeping what was fetched) gets so long at a stop.
 const BACKGROUND: Duration = Duration::from_secs(10);
 
@@ -60,9 +63,7 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     let transport = wiring::transport(&config.storage)?;
     let around = Surroundings { transport, ..Surroundings::new(Arc::clone(&clock), metrics.clone()) };
     let store = Store::open_in(&config.storage.location, around).await?;
-    // Without anybody who acts on events they would only grow.
-    let is_heard = !config.promotions.is_empty() || !config.hooks.is_empty();
-    let store = if is_heard { store.with_journal() } else { store };
+    let store = if is_heard(&config) { store.with_journal() } else { store };
     let tasks = TaskTracker::new();
     let registry = registry(&config, store.clone(), &clock).with_tasks(tasks.clone());
     let cache: Arc<dyn proxy::Cache> = Arc::new(RegistryCache(registry.clone()));
@@ -117,6 +118,7 @@ fn admin(
         names: wiring::names(config),
         hooks: durable.hooks.clone(),
         deliveries,
+        bodies: Semaphore::new(DELIVERIES),
         requests: RequestLog::new(Arc::clone(clock), metrics.clone()),
         clock: Arc::clone(clock),
         stop: stop.clone(),
@@ -138,6 +140,11 @@ pub(crate) fn rehearse(config: &Config) -> anyhow::Result<()> {
         wiring::deployer(&promotion.deployer, &clock).with_context(|| format!("the promotion {}", promotion.rule.name))?;
     }
     Ok(())
+}
+
+/// Does anybody act on changes of tags? Without that their journal would only grow.
+pub(crate) fn is_heard(config: &Config) -> bool {
+    !config.promotions.is_empty() || !config.hooks.is_empty()
 }
 
 /// The registry over a store, as the configuration wants it.

@@ -29,11 +29,11 @@ const BACKOFF: Duration = Duration::from_secs(30);
 const LONGEST_BACKOFF: Duration = Duration::from_mins(30);
 
 /// Jobs that are done here at the same time. Most wait for somebody else.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 256;
 /// Mirrors that run here at the same time; a promotion never waits for them.
 const MIRRORS_AT_ONCE: usize = 4;
 /// Applications that are watched here at the same time.
-const ROLLOUTS_AT_ONCE: usize = 12;
+const ROLLOUTS_AT_ONCE: usize = 200;
 /// The wait after git failed first.
 const GIT_BACKOFF: Duration = Duration::from_secs(2);
 /// And the longest.

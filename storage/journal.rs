@@ -112,7 +112,16 @@ impl Store {
     pub async fn abandoned_events(&self, now: SystemTime, has_just_begun: bool) -> Result<Vec<TagEvent>, Error> {
         let mut events = Vec::new();
         for (segment, _) in self.objects.children(&keys::journal()).await? {
-            let Some(mut event) = self.objects.read_json::<TagEvent>(&keys::event(&segment)).await? else { continue };
+            let mut event = match self.objects.read_json::<TagEvent>(&keys::event(&segment)).await {
+                Ok(Some(event)) => event,
+                Ok(None) => continue,
+                Err(Error::Corrupt { reason, .. }) => {
+                    // The others must not wait for one that nobody can read.
+                    tracing::error!(entry = segment, reason, "an entry of the journal cannot be read");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let age = millis(now).saturating_sub(event.at);
             // One from a clock far ahead is as old as it can be.
             let is_old = u128::from(age) > ABANDONED.as_millis() || event.at > millis(now + ABANDONED);

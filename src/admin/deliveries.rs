@@ -29,6 +29,10 @@ pub trait Deliveries: Send + Sync {
 
 impl Admin {
     pub(crate) async fn take(&self, name: &str, head: &Head, body: RequestBody) -> Response<Body> {
+        // Nothing is known of who sends, so that few may make us hold what they send.
+        let Ok(_place) = self.parts().bodies.try_acquire() else {
+            return answer(StatusCode::SERVICE_UNAVAILABLE, "busy; send it again");
+        };
         let (status, said) = match Limited::new(body, LARGEST).collect().await {
             Ok(body) => {
                 let taken = self.parts().deliveries.take(name, &head.method, &head.headers, head.uri.query(), body.to_bytes());
@@ -36,10 +40,14 @@ impl Admin {
             }
             Err(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload too large"),
         };
-        let mut response = Response::new(Body::full(Bytes::from(format!("{said}\n"))));
-        *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
+        answer(status, said)
     }
+}
+
+fn answer(status: StatusCode, said: &str) -> Response<Body> {
+    let mut response = Response::new(Body::full(Bytes::from(format!("{said}\n"))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }

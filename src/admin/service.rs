@@ -18,6 +18,7 @@ use mirror::Mirrors;
 use promotion::Promotions;
 use server::{Body, Pending, RequestBody, RequestLog};
 use telemetry::Clock;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::Refusal;
@@ -44,6 +45,8 @@ pub struct Parts {
     pub hooks: Hooks,
     /// What takes deliveries of forges.
     pub deliveries: Arc<dyn Deliveries>,
+    /// Bodies of deliveries that are held at the same time.
+    pub bodies: Semaphore,
     /// How requests are named and told of.
     pub requests: RequestLog,
     /// Time.

@@ -84,6 +84,10 @@ impl End {
             ..Surroundings::new(Arc::clone(clock), Metrics::new())
         };
         match Store::open_in(&config.storage.location, around).await {
+            // Whoever acts on changes of tags finds these in the journal.
+            Ok(store) if app::is_heard(&config) => {
+                Ok(Self::Storage(Box::new(app::registry(&config, store.with_journal(), clock))))
+            }
             Ok(store) => Ok(Self::Storage(Box::new(app::registry(&config, store, clock)))),
             Err(OpenError::InUse { .. }) => Self::running(server, &config, clock),
             Err(error) => Err(error.into()),

@@ -128,7 +128,9 @@ async fn check(remote: &Remote, name: Option<&str>, output: Output) -> anyhow::R
     };
     let mut checks = Vec::new();
     for name in &names {
-        checks.push(remote.get(&format!("promotions/{}/check", segment(name))).await?);
+        // One that cannot be looked at keeps none of the others from it.
+        let looked = remote.get(&format!("promotions/{}/check", segment(name))).await;
+        checks.push(looked.unwrap_or_else(|error| json!({ "promotion": name, "error": format!("{error:#}") })));
     }
     let is_fine = checks.iter().all(|check| check["findings"].as_array().is_some_and(Vec::is_empty));
     let code = print(&shown(output, &json!({ "checks": checks }), checked));
@@ -138,6 +140,10 @@ async fn check(remote: &Remote, name: Option<&str>, output: Output) -> anyhow::R
 fn checked(answer: &Value) -> String {
     let mut out = String::new();
     for check in answer["checks"].as_array().into_iter().flatten() {
+        if let Some(error) = check["error"].as_str() {
+            let _ = writeln!(out, "{}: cannot be looked at: {error}", text(check, "promotion"));
+            continue;
+        }
         let commit = text(check, "commit");
         let findings = check["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
         // Writing to a string cannot fail.

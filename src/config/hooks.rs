@@ -124,6 +124,11 @@ fn starts(value: &Value<'_>, mirrors: &[Mirror], promotions: &[Promotion]) -> Re
     let (known, made): (Vec<&str>, fn(String) -> Starts) = match text.split_once(':') {
         Some(("mirror", _)) => (mirrors.iter().map(|mirror| mirror.name.as_str()).collect(), Starts::Mirror),
         Some(("promotion", _)) => (promotions.iter().map(|one| one.rule.name.as_str()).collect(), Starts::Promotion),
+        Some(("check", name)) if promotions.iter().any(|one| one.rule.name == name && one.over_api) => {
+            return Err(format!(
+                "{text:?} cannot be done: {name} has over = \"api\", and a whole repository is looked at with git alone"
+            ));
+        }
         Some(("check", _)) => (promotions.iter().map(|one| one.rule.name.as_str()).collect(), Starts::Check),
         _ => {
             return Err(format!(

@@ -18,6 +18,14 @@ use super::{Promotion, deployers, edits, git};
 const LIMIT: usize = 60;
 const WITHIN: Duration = Duration::from_mins(10);
 
+/// So many times of commits are remembered.
+const HIGHEST_LIMIT: usize = 1000;
+
+fn limit(value: &Value) -> Result<usize, String> {
+    let limit = value::count(value)?;
+    if limit <= HIGHEST_LIMIT { Ok(limit) } else { Err(format!("is above {HIGHEST_LIMIT}, of which nothing is remembered")) }
+}
+
 /// All promotions of a file, whose commits are signed or not.
 pub(super) fn read(root: &mut Section<'_, '_>, is_signed: bool) -> Vec<Promotion> {
     let mut promotions: Vec<(Promotion, String)> = Vec::new();
@@ -116,7 +124,7 @@ fn one(section: &mut Section<'_, '_>) -> Option<Promotion> {
     template.skip_ci = section.value("skip_ci", true, value::boolean);
     let validates = section.value("validate", true, value::boolean);
     let gate = gate(section);
-    let limit = section.value("limit", LIMIT, value::count);
+    let limit = section.value("limit", LIMIT, limit);
     let within = section.value("limit_within", WITHIN, value::limit);
     let mut deployer = deployers::deployer(section, remote.as_ref().map(Remote::url));
     deployer.forge = forge;

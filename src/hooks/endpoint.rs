@@ -10,6 +10,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use outbound::{Client, Config, Reach, SetupError, redacted};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Semaphore;
 use url::{Host, Url};
 
 use crate::dialect::{Dialect, Payload, Registry};
@@ -194,7 +195,12 @@ pub(crate) struct Bound {
     pub(crate) settings: Endpoint,
     pub(crate) client: Client,
     authorization: Option<HeaderValue>,
+    /// Lanes that are delivered at the same time: one that hangs must leave room for others.
+    pub(crate) turns: Semaphore,
 }
+
+/// Lanes of one endpoint that are delivered at the same time.
+const TURNS: usize = 4;
 
 impl Bound {
     pub(crate) fn new(settings: Endpoint) -> Result<Self, EndpointError> {
@@ -222,7 +228,7 @@ impl Bound {
         let system_roots = url.scheme() == "https";
         let config = Config { ca, system_roots, reach, connect_timeout: settings.timeout, idle_timeout: settings.timeout };
         let client = Client::new(&config).map_err(|source| EndpointError::Setup { name, source })?;
-        Ok(Self { settings, client, authorization })
+        Ok(Self { settings, client, authorization, turns: Semaphore::new(TURNS) })
     }
 
     /// What is sent for this event; `None` if it is not for this endpoint.
@@ -289,7 +295,7 @@ fn reach(settings: &Endpoint) -> Result<Reach, EndpointError> {
     } else {
         // An origin that is nowhere, so that no name may lead to this machine.
         let nowhere = Url::parse("https://endpoint.invalid/").map_err(|error| refused(error.to_string()))?;
-        Reach::from_origin(&nowhere)
+        Reach::from_origin(&nowhere).without_private()
     };
     reach.check(url, url).map_err(|error| refused(error.to_string()))?;
     let literal = match url.host() {

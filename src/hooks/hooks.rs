@@ -118,8 +118,8 @@ impl Hooks {
         Ok(Self(Arc::new(Inner { endpoints: bound, registry, state, clock, options, depths: Mutex::default() })))
     }
 
-    /// How the jobs of [`crate::KIND`] are to be registered: when a delivery is given up is ours to say, not that of its job. Two at
-    /// once, so that receivers that hang leave room for other work.
+    /// How the jobs of [`crate::KIND`] are to be registered: when a delivery is given up is ours to say, not that of its job. An
+    /// endpoint has a few of them at once, so that receivers that hang leave room for others.
     #[must_use]
     pub fn kind() -> Kind {
         Kind {
@@ -127,7 +127,7 @@ impl Hooks {
             backoff: Duration::from_secs(5),
             longest_backoff: Duration::from_mins(10),
             history: 5,
-            at_once: 2,
+            at_once: 24,
         }
     }
 

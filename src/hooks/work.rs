@@ -14,6 +14,8 @@ use crate::lane::Lane;
 use crate::queue::{Found, Name, Queue, QueueError, Queued};
 use crate::recent::{self, Attempt, AttemptOutcome};
 
+/// What a lane waits where others of its endpoint are being delivered.
+const FULL: Duration = Duration::from_secs(3);
 /// How long a delivery that is under way may still take when its job is to end: broken off, it is made again later.
 const LAST: Duration = Duration::from_secs(5);
 
@@ -25,6 +27,10 @@ impl Work for Hooks {
         let Some((endpoint, lane)) = found else {
             let reason = format!("there is no endpoint for {} in the configuration; its events are kept", job.key());
             return Outcome::Failed { reason, result: Value::Null };
+        };
+        let Ok(_turn) = endpoint.turns.try_acquire() else {
+            let reason = "other repositories are being delivered there".to_owned();
+            return Outcome::Later { after: FULL, reason };
         };
         let queue = self.0.queue(&lane.endpoint);
         let mut run = Run { hooks: &self.0, endpoint, lane: &lane, queue, job: &job, delivered: 0, dead: 0 };

@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach {
     loopback: bool,
+    private: bool,
     /// The origin's own name, which an operator chose and which may therefore lead to loopback.
     origin: String,
 }
@@ -34,7 +35,13 @@ impl Reach {
             Some(Host::Ipv6(address)) => is_loopback(IpAddr::V6(address)),
             None => false,
         };
-        Self { loopback, origin: origin.host_str().unwrap_or_default().to_ascii_lowercase() }
+        Self { loopback, private: true, origin: origin.host_str().unwrap_or_default().to_ascii_lowercase() }
+    }
+
+    /// The same without private networks.
+    #[must_use]
+    pub fn without_private(self) -> Self {
+        Self { private: false, ..self }
     }
 
     /// May an answer from `from` send us to `to`?
@@ -55,24 +62,38 @@ impl Reach {
             Some(Host::Ipv6(address)) => IpAddr::V6(address),
             None => return refuse("it has no host"),
         };
-        check_address(address, self.loopback).or_else(refuse)
+        self.check_address(address, self.loopback).or_else(refuse)
     }
 
     /// May the name `name` lead to `address`?
     pub(crate) fn check_resolved(&self, name: &str, address: IpAddr) -> Result<(), &'static str> {
         let trusted = name.eq_ignore_ascii_case(&self.origin);
-        check_address(address, self.loopback || trusted)
+        self.check_address(address, self.loopback || trusted)
+    }
+
+    fn check_address(&self, address: IpAddr, loopback: bool) -> Result<(), &'static str> {
+        if is_never_reached(address) {
+            return Err("it is a link-local, metadata or reserved address");
+        }
+        if is_loopback(address) && !loopback {
+            return Err("it is this machine itself");
+        }
+        if is_private(address) && !self.private {
+            return Err("it is in a private network");
+        }
+        Ok(())
     }
 }
 
-fn check_address(address: IpAddr, loopback: bool) -> Result<(), &'static str> {
-    if is_never_reached(address) {
-        return Err("it is a link-local, metadata or reserved address");
+/// Networks that are not part of the Internet; 100.64.0.0/10 is shared by a provider and its customers, and by many clusters.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            address.is_private() || (first == 100 && (64..128).contains(&second))
+        }
+        IpAddr::V6(address) => address.is_unique_local() || embedded(address).is_some_and(|inner| is_private(IpAddr::V4(inner))),
     }
-    if is_loopback(address) && !loopback {
-        return Err("it is this machine itself");
-    }
-    Ok(())
 }
 
 fn is_localhost(name: &str) -> bool {
@@ -184,6 +205,15 @@ mod tests {
         assert!(reach.check_resolved("cdn.example", loopback).is_err());
         assert!(reach.check_resolved("Registry.example", loopback).is_ok());
         assert!(reach.check_resolved("cdn.example", IpAddr::from([10, 0, 0, 1])).is_ok());
+    }
+
+    #[test]
+    fn private_networks_are_not_reached_where_that_is_not_meant() {
+        let reach = Reach::from_origin(&url("https://hooks.example")).without_private();
+        for address in ["10.0.0.5", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd12::1", "::ffff:10.0.0.1", "64:ff9b::a00:1"] {
+            assert!(reach.check_resolved("hooks.example", address.parse().unwrap()).is_err(), "{address}");
+        }
+        assert!(reach.check_resolved("hooks.example", IpAddr::from([8, 8, 8, 8])).is_ok());
     }
 
     proptest! {

@@ -31,7 +31,7 @@ impl Backing {
     pub async fn read(&self, tip: &Tip, path: &str) -> Result<Option<File>, GitError> {
         match self {
             Self::Git(cache) => cache.read(tip, path).await,
-            Self::Contents(contents) => Ok(contents.read(tip, path).await?),
+            Self::Contents(contents) => contents.read(tip, path).await,
         }
     }
 
@@ -57,7 +57,7 @@ impl Backing {
                 let pushed = cache.push(&commit, tip).await?;
                 Ok((commit, pushed))
             }
-            Self::Contents(contents) => Ok(contents.land(tip, files, message, by).await?),
+            Self::Contents(contents) => contents.land(tip, files, message, by).await,
         }
     }
 

@@ -294,11 +294,12 @@ impl Promotions {
         let (now, name) = (self.now(), format!("{}/{}", rule.name, promotion.number));
         let event = format!("rollback-of-{name}");
         let note = |ledger: &mut Ledger| {
-            if let Some(promotion) = ledger.promotion_mut(promotion.number).filter(|one| one.phase == Phase::Committed) {
-                promotion.becomes(phase, Some(why.clone()), now);
-                if phase == Phase::Healthy {
-                    promotion.healthy = Some(now);
-                }
+            // Another one may stand there since it was looked at, by a push or by a person's wish.
+            let stands = ledger.written.as_ref().is_some_and(|written| written.number == promotion.number);
+            let promotion = ledger.promotion_mut(promotion.number).filter(|one| one.phase == Phase::Committed && stands)?;
+            promotion.becomes(phase, Some(why.clone()), now);
+            if phase == Phase::Healthy {
+                promotion.healthy = Some(now);
             }
             let takes_back = deployer.rolls_back && phase == Phase::Degraded && !promotion.is_rollback;
             takes_back.then(|| operate::rollback(ledger, None, SELF, &event, now))

@@ -153,7 +153,8 @@ impl Forge {
             if let Some(found) = listed.iter().find(|one| words::is_of(self.kind, one, branch)) {
                 return self.pull(found).map(Some);
             }
-            if listed.len() < words::PAGE {
+            // A forge may have shorter pages than what is asked for.
+            if listed.is_empty() {
                 break;
             }
         }
@@ -189,9 +190,15 @@ impl Forge {
     /// Removes a branch of ours. Absence is fine.
     pub async fn delete_branch(&self, branch: &str) -> Result<(), ForgeError> {
         match self.ask(Method::DELETE, &words::branch(self.kind, branch), &[], None).await {
-            // GitHub says that there is no such reference by 422.
-            Ok(_) | Err(ForgeError::Refused { status: StatusCode::UNPROCESSABLE_ENTITY, .. }) => Ok(()),
+            Ok(_) => Ok(()),
             Err(error) if is_absent(&error) => Ok(()),
+            // GitHub says so that there is no such reference, and also that it is protected.
+            Err(error @ ForgeError::Refused { status: StatusCode::UNPROCESSABLE_ENTITY, .. }) => {
+                match self.ask(Method::GET, &words::reference(self.kind, branch), &[], None).await {
+                    Err(gone) if is_absent(&gone) => Ok(()),
+                    _ => Err(error),
+                }
+            }
             Err(error) => Err(error),
         }
     }
@@ -200,7 +207,13 @@ impl Forge {
     pub async fn say(&self, commit: &str, state: State, context: &str, description: &str) -> Result<(), ForgeError> {
         let description = line(description, DESCRIPTION - 1);
         let (path, body) = words::status(self.kind, commit, state, context, &description);
-        self.ask(Method::POST, &path, &[], Some(body)).await.map(|_| ())
+        match self.ask(Method::POST, &path, &[], Some(body)).await {
+            // GitLab takes no state that is there already.
+            Err(error @ ForgeError::Refused { status: StatusCode::BAD_REQUEST, .. }) if self.kind == Kind::GitLab => {
+                if error.to_string().contains("Cannot transition status") { Ok(()) } else { Err(error) }
+            }
+            other => other.map(|_| ()),
+        }
     }
 
     fn pull(&self, answer: &Value) -> Result<Pull, ForgeError> {

@@ -88,21 +88,31 @@ impl Watch<'_> {
         let (ledger, is_watched) = self.before?;
         let digest = &promotion.image.digest;
         let there = ledger.promotions.iter().rev().filter(|other| other.image.digest == *digest);
+        // What was decided last counts.
         let mut since = None;
         for other in there {
             match other.phase {
                 Phase::Degraded | Phase::RolledBack | Phase::Refused => {
                     return Some(Verdict::Later(format!("was {} in {stage}", other.phase.as_str()), LOOK));
                 }
-                Phase::Committed if !is_watched => since = since.or(other.committed),
-                _ => since = since.or(other.healthy),
+                Phase::Committed if !is_watched => since = other.committed,
+                _ => since = other.healthy.or(other.committed.filter(|_| !is_watched)),
+            }
+            if since.is_some() {
+                break;
             }
         }
         let Some(since) = since else { return Some(Verdict::Later(format!("waits for {stage}"), LOOK)) };
         let now =
             u64::try_from(self.now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
         let soak_ms = u64::try_from(soak.as_millis()).unwrap_or(u64::MAX);
-        let left = since.saturating_add(soak_ms).saturating_sub(now);
+        let ripe = since.saturating_add(soak_ms);
+        let others = ledger.promotions.iter().filter(|other| other.image.digest != *digest);
+        let replaced = others.filter_map(|other| other.committed).filter(|at| *at > since).min();
+        if replaced.is_some_and(|at| at < ripe) {
+            return Some(Verdict::Later(format!("was replaced in {stage} before it had been well there for long enough"), LOOK));
+        }
+        let left = ripe.saturating_sub(now);
         (left > 0).then(|| Verdict::Later(format!("has to be well in {stage} for longer"), Duration::from_millis(left)))
     }
 }

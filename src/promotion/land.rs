@@ -46,7 +46,7 @@ pub struct Over {
     /// What we wrote last.
     pub written: Values,
     /// What we were writing when we were last heard of.
-    pub writing: Option<Image>,
+    pub writing: Vec<Image>,
 }
 
 /// What became of an intent.
@@ -312,7 +312,7 @@ async fn edit_without(
 fn may_replace(intent: &Intent, values: &Values) -> bool {
     let Some(over) = &intent.over else { return true };
     let is_written = values.image() == over.written.image() && values.name == over.written.name;
-    is_written || over.writing.as_ref().is_some_and(|image| intent.edit.has_written(image, values))
+    is_written || over.writing.iter().any(|image| intent.edit.has_written(image, values))
 }
 
 /// Refuses an intent of which another one has written the place.
@@ -350,6 +350,35 @@ async fn find(backing: &Backing, tip: &Tip, intent: &Intent, files: &mut Files) 
         }
     }
     Ok(one_of(found))
+}
+
+/// The file of a place at a tip, and what stands in it; or why that cannot be read.
+pub(crate) async fn place_at(
+    backing: &Backing,
+    tip: &Tip,
+    path: &str,
+    edit: &Edit,
+) -> Result<(String, Result<Values, Refusal>), GitError> {
+    let mut found = Vec::new();
+    for name in match names(path, edit) {
+        Ok(names) => names,
+        Err(refusal) => return Ok((path.to_owned(), Err(refusal))),
+    } {
+        match backing.read(tip, &name).await {
+            Ok(Some(file)) => found.push((name, file)),
+            Ok(None) => {}
+            Err(error @ (GitError::NotAFile | GitError::TooLarge { .. })) => {
+                return Ok((name, Err(Refusal::whole(error.to_string()))));
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    let one = one_of(found.iter().map(|(name, _)| name.clone()).collect());
+    Ok(match (one, found.pop()) {
+        (Ok(name), Some((_, file))) => (name, edit.read(&file.bytes)),
+        (Ok(_), None) => (path.to_owned(), Err(Refusal::whole("is not in the repository"))),
+        (Err(refusal), _) => (path.to_owned(), Err(refusal)),
+    })
 }
 
 fn one_of(mut found: Vec<String>) -> Result<String, Refusal> {

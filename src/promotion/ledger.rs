@@ -10,14 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::edit::{Image, Values};
 
-/// Promotions that have ended and are kept.
+/// Promotions that have ended and never stood in Git, and are kept.
 const ENDED: usize = 50;
-/// Promotions that may wait; beyond that the oldest gives way.
-const OPEN: usize = 50;
+/// Those that did: what is rolled back to, and what later stages wait for.
+const LANDED_KEPT: usize = 200;
+/// Promotions that may wait; beyond that those give way that are nearest in age to others.
+const OPEN: usize = 100;
+/// Images that were being written and of which it is not known what became of them.
+const WRITING: usize = 10;
 /// Digests that are refused or approved and remembered.
 const DIGESTS: usize = 100;
 /// Times of commits that are remembered, for the breaker.
-const LANDED: usize = 200;
+pub(crate) const LANDED: usize = 1000;
 
 /// What is known of a rule. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,9 +35,9 @@ pub struct Ledger {
     /// What we wrote last, and nobody else since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<Written>,
-    /// What is being written: a crash may have left it there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub writing: Option<Image>,
+    /// What is being written, or was: a crash or a lost answer may have left it there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writing: Vec<Image>,
     /// Nothing is written until it is released.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Note>,
@@ -118,6 +122,12 @@ pub struct Promotion {
     /// It takes another one back: it is written although the rule is held.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_rollback: bool,
+    /// Since when it is being written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<u64>,
+    /// Why its pull request is being closed by us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<String>,
     /// It is not looked at before.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub not_before: u64,
@@ -282,22 +292,31 @@ impl Ledger {
         self.last
     }
 
+    /// An image is being written from now on.
+    pub(crate) fn writes(&mut self, image: Image) {
+        self.writing.retain(|known| *known != image);
+        self.writing.push(image);
+        self.writing.drain(..self.writing.len().saturating_sub(WRITING));
+    }
+
     /// Keeps the ledger small.
     pub(crate) fn forget(&mut self) {
         let now = self.promotions.last().map_or(0, |promotion| promotion.changed);
-        let open = self.open().count();
-        let waiting = self.promotions.iter_mut().filter(|promotion| promotion.phase == Phase::Waiting);
-        for promotion in waiting.take(open.saturating_sub(OPEN)) {
-            promotion.becomes(Phase::Superseded, Some(format!("more than {OPEN} wait")), now);
+        while self.promotions.iter().filter(|promotion| promotion.phase == Phase::Waiting).count() > OPEN {
+            let Some(promotion) = self.least_missed().and_then(|number| self.promotion_mut(number)) else { break };
+            promotion.becomes(Phase::Superseded, Some(format!("more than {OPEN} wait, and others are about as old")), now);
         }
-        let ended = self.promotions.len() - self.open().count();
-        let mut surplus = ended.saturating_sub(ENDED);
         let written = self.written.as_ref().map(|written| written.number);
-        self.promotions.retain(|promotion| {
-            let goes = surplus > 0 && !promotion.phase.is_open() && Some(promotion.number) != written;
-            surplus -= usize::from(goes);
-            !goes
-        });
+        let has_ended = |promotion: &Promotion| !promotion.phase.is_open() && promotion.phase != Phase::Proposed;
+        for (has_landed, most) in [(false, ENDED), (true, LANDED_KEPT)] {
+            let is_one = |promotion: &Promotion| has_ended(promotion) && promotion.committed.is_some() == has_landed;
+            let mut surplus = self.promotions.iter().filter(|promotion| is_one(promotion)).count().saturating_sub(most);
+            self.promotions.retain(|promotion| {
+                let goes = surplus > 0 && is_one(promotion) && Some(promotion.number) != written;
+                surplus -= usize::from(goes);
+                !goes
+            });
+        }
         for notes in [&mut self.refused, &mut self.approved] {
             while notes.len() > DIGESTS {
                 let Some(oldest) = notes.iter().min_by_key(|(_, note)| note.at).map(|(digest, _)| digest.clone()) else { break };
@@ -305,6 +324,18 @@ impl Ledger {
             }
         }
         self.landed.drain(..self.landed.len().saturating_sub(LANDED));
+    }
+}
+
+impl Ledger {
+    /// The waiting promotion whose neighbours in age are nearest to each other: neither the first, which may be the next that is ripe,
+    /// nor the last.
+    fn least_missed(&self) -> Option<u64> {
+        let waiting = self.promotions.iter().filter(|promotion| promotion.phase == Phase::Waiting && !promotion.is_forced);
+        let mut waiting: Vec<(u64, u64)> = waiting.map(|promotion| (promotion.image.at, promotion.number)).collect();
+        waiting.sort_unstable();
+        let gap = |three: &&[(u64, u64)]| three[2].0 - three[0].0;
+        waiting.windows(3).min_by_key(gap).map(|three| three[1].1).or_else(|| waiting.first().map(|one| one.1))
     }
 }
 
@@ -384,3 +415,6 @@ impl std::fmt::Debug for Ledgers {
         formatter.debug_struct("Ledgers").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

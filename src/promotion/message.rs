@@ -58,6 +58,8 @@ pub struct Told {
     pub actor: String,
     /// The file.
     pub path: String,
+    /// It takes another image back.
+    pub is_rollback: bool,
     /// Labels and annotations of the image.
     pub labels: BTreeMap<String, String>,
 }
@@ -101,7 +103,8 @@ impl Template {
         // A template that was read renders.
         let text = self.render(first).unwrap_or_else(|_| self.text.clone());
         let (subject, body) = text.trim().split_once('\n').unwrap_or((text.trim(), ""));
-        let mut message = subject.trim().to_owned();
+        let mut message = if first.is_rollback { "roll back: ".to_owned() } else { String::new() };
+        message.push_str(subject.trim());
         if changes.len() > 1 {
             let _ = write!(message, " and {} more", changes.len() - 1);
         }
@@ -125,6 +128,9 @@ impl Template {
                 plain(&change.tag),
                 plain(&change.digest)
             );
+            if change.is_rollback {
+                let _ = writeln!(message, "Rolled-back: {}@{}", plain(&change.old_tag), plain(&change.old_digest));
+            }
             if !change.actor.is_empty() {
                 let _ = writeln!(message, "Pushed-by: {}", plain(&change.actor));
             }

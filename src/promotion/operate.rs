@@ -75,7 +75,7 @@ impl Promotions {
         }
         Err(OperateError::Conflict(match digest {
             Some(digest) => format!("{digest} is not refused"),
-            None => "is not held".to_owned(),
+            None => format!("{name} is not held; a digest that is refused is released with its --digest"),
         }))
     }
 
@@ -83,7 +83,7 @@ impl Promotions {
     pub async fn approve(&self, name: &str, digest: &Digest, by: &str) -> Result<Ledger, OperateError> {
         let rule = self.known(name)?;
         if !rule.gate.approval {
-            return Err(OperateError::Conflict("asks for no approval".to_owned()));
+            return Err(OperateError::Conflict(format!("{name} asks for no approval")));
         }
         let note = Note { by: by.to_owned(), at: self.now(), why: "approved".to_owned() };
         let approve = |ledger: &mut Ledger| {
@@ -104,6 +104,15 @@ impl Promotions {
     /// wants. Gives the number of the promotion.
     pub async fn promote(&self, name: &str, tag: Option<&Tag>, by: &str, event: &str) -> Result<u64, OperateError> {
         let rule = self.known(name)?;
+        if let Some(tag) = tag.filter(|tag| !rule.wants(tag)) {
+            return Err(OperateError::Conflict(format!(
+                "{tag} is none of its tags; what `tags` and `exclude` let through can be named"
+            )));
+        }
+        if let Some(note) = self.ledger(name).await?.hold {
+            let text = format!("{name} is held by {}: {}; release it first, nothing was asked for", note.by, note.why);
+            return Err(OperateError::Conflict(text));
+        }
         let (image, is_forced) = self.current(rule, tag).await?;
         let now = self.now();
         let offer = |ledger: &mut Ledger| {

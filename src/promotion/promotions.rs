@@ -135,9 +135,16 @@ impl Promotions {
     /// Offers a change of a tag to every rule. What follows from it is durable when this returns; that
     /// it is done is seen to by [`Promotions::watch`].
     pub async fn offer(&self, event: &Event) -> Result<(), LedgerError> {
-        let now = self.now();
+        let (now, mut failed) = (self.now(), None);
         for rule in self.all().filter(|rule| rule.repository == event.repository && rule.wants(&event.tag)) {
-            let noted = self.0.ledgers.update(&rule.name, |ledger| note(rule, ledger, event, now)).await?;
+            let noted = match self.0.ledgers.update(&rule.name, |ledger| note(rule, ledger, event, now)).await {
+                Ok(noted) => noted,
+                Err(error) => {
+                    // The others need not wait for this one.
+                    failed = Some(error);
+                    continue;
+                }
+            };
             if let Some(number) = noted.1 {
                 let (promotion, event) = (format!("{}/{number}", rule.name), &event.id);
                 tracing::info!(promotion, event, repository = %rule.repository, "a promotion was offered");
@@ -146,7 +153,7 @@ impl Promotions {
                 self.wake(rule);
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// There is something to do.
@@ -168,7 +175,9 @@ impl Promotions {
 /// What an event does to a ledger. Gives the number of the promotion that it makes.
 fn note(rule: &Rule, ledger: &mut Ledger, event: &Event, now: u64) -> Option<u64> {
     let Some(digest) = &event.digest else {
-        let of_tag = ledger.promotions.iter_mut().filter(|one| one.phase == Phase::Waiting && one.image.tag == event.tag);
+        // It may be told late, when the tag is there again.
+        let is_older = |one: &&mut Promotion| one.image.tag == event.tag && one.image.at <= event.at;
+        let of_tag = ledger.promotions.iter_mut().filter(|one| one.phase == Phase::Waiting).filter(is_older);
         // One that waits for another stage is meant by its digest.
         for promotion in of_tag.filter(|_| rule.gate.after.is_none()) {
             promotion.becomes(Phase::Superseded, Some("the tag was removed".to_owned()), now);
@@ -176,6 +185,15 @@ fn note(rule: &Rule, ledger: &mut Ledger, event: &Event, now: u64) -> Option<u64
         return None;
     };
     let image = Arrival { tag: event.tag.clone(), digest: digest.clone(), at: event.at, sequence: event.sequence, created: None };
+    // Its entry was taken for one that a crash has left, before the tag was set.
+    let is_early = |one: &&mut Promotion| one.event == event.id && one.phase == Phase::Superseded && one.committed.is_none();
+    if event.sequence.is_some()
+        && let Some(promotion) = ledger.promotions.iter_mut().find(is_early)
+    {
+        promotion.image.sequence = event.sequence;
+        promotion.becomes(Phase::Waiting, None, now);
+        return Some(promotion.number);
+    }
     let is_same = |other: &Arrival| other.tag == image.tag && other.digest == image.digest;
     let is_known = ledger.promotions.iter().any(|one| one.event == event.id || (one.phase.is_open() && is_same(&one.image)));
     // What stands there already needs nothing; what was there before may come again.
@@ -198,6 +216,8 @@ pub(crate) fn offered(event: String, image: Arrival, by: Option<String>, from: O
         why: None,
         is_forced: false,
         is_rollback: false,
+        begun: None,
+        withdrawn: None,
         not_before: 0,
         path: None,
         before: None,

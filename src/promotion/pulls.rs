@@ -57,7 +57,7 @@ impl Promotions {
             for other in ledger.promotions.iter_mut().filter(|other| other.phase == Phase::Proposed) {
                 other.becomes(Phase::Superseded, Some("a later one took its place in the pull request".to_owned()), now);
             }
-            ledger.writing = None;
+            ledger.writing.clear();
             if let Some(promotion) = ledger.promotion_mut(number) {
                 promotion.path = Some(path.clone());
                 (promotion.before, promotion.after) = (Some(before.clone()), Some(after.clone()));
@@ -72,19 +72,31 @@ impl Promotions {
         Ok(self.tell(job, next, &ledger))
     }
 
-    /// Closes the pull request of a rule, if one is open.
+    /// Closes the pull request of a rule, if one is open. That it is our wish is known before it is done.
     async fn withdraw(&self, rule: &Rule, ledger: &Ledger, why: &str) -> Result<(), Stop> {
         let Some((promotion, pull)) = proposed(ledger) else { return Ok(()) };
+        let number = promotion.number;
+        let wish = |ledger: &mut Ledger| {
+            if let Some(promotion) = ledger.promotion_mut(number).filter(|one| one.phase == Phase::Proposed) {
+                promotion.withdrawn = Some(why.to_owned());
+            }
+        };
+        self.0.ledgers.update(&rule.name, wish).await?;
+        self.close(rule, number, pull, why).await
+    }
+
+    /// Closes a pull request that we do not want any more, and says so in the ledger.
+    async fn close(&self, rule: &Rule, number: u64, pull: &Pull, why: &str) -> Result<(), Stop> {
         let forge = self.forge(rule)?;
         forge.close(pull.number, why).await?;
-        forge.delete_branch(&branch(rule)).await?;
-        let (now, number) = (self.now(), promotion.number);
+        let now = self.now();
         let note = |ledger: &mut Ledger| {
-            if let Some(promotion) = ledger.promotion_mut(number) {
+            if let Some(promotion) = ledger.promotion_mut(number).filter(|one| one.phase == Phase::Proposed) {
                 promotion.becomes(Phase::Superseded, Some(why.to_owned()), now);
             }
         };
         self.0.ledgers.update(&rule.name, note).await?;
+        self.tidy(rule).await;
         Ok(())
     }
 
@@ -99,27 +111,43 @@ impl Promotions {
         let forge = self.forge(rule)?;
         let state = forge.state(pull.number).await?;
         let (now, number, name) = (self.now(), promotion.number, format!("{}/{}", rule.name, promotion.number));
-        let said = match &state {
-            PullState::Open => return Ok(true),
-            PullState::Merged { .. } => "merged",
-            PullState::Closed => "closed",
+        let said = match (&state, &promotion.withdrawn) {
+            (PullState::Open | PullState::Closed, Some(why)) => {
+                self.close(rule, number, pull, why).await?;
+                return Ok(false);
+            }
+            (PullState::Open, None) => return Ok(true),
+            (PullState::Merged { .. }, _) => "merged",
+            (PullState::Closed, None) => "closed",
         };
         let note = |ledger: &mut Ledger| settle(ledger, number, &state, pull, now);
-        self.0.ledgers.update(&rule.name, note).await?;
-        let phase = if said == "merged" { Phase::Committed } else { Phase::Rejected };
+        let (ledger, ()) = self.0.ledgers.update(&rule.name, note).await?;
+        let phase = ledger.promotion(number).map_or(promotion.phase, |promotion| promotion.phase);
         self.0.metrics.promotion_ended(&rule.name, phase.as_str());
         job.log(Level::Info, format!("{name}: {} was {said}", pull.url));
         tracing::info!(promotion = name, event = promotion.event, pull = pull.url, said, "a pull request was looked at");
-        if let Err(error) = forge.delete_branch(&branch(rule)).await {
-            // It is made anew the next time.
-            tracing::debug!(promotion = name, error = %telemetry::chain(&error), "the branch of a pull request stays");
-        }
+        self.tidy(rule).await;
         Ok(false)
+    }
+
+    /// Removes our branch, unless a later promotion has it, or is about to. It is made anew the next time.
+    async fn tidy(&self, rule: &Rule) {
+        let done = async {
+            let place = self.place(rule).ok_or_else(|| Stop::NoForge(rule.name.clone()))?;
+            let _held = place.hold().await?;
+            let ledger = self.ledger(&rule.name).await?;
+            let is_free = proposed(&ledger).is_none() && !ledger.promotions.iter().any(|one| one.phase == Phase::Committing);
+            if is_free { self.forge(rule)?.delete_branch(&branch(rule)).await.map_err(Stop::from) } else { Ok(()) }
+        };
+        if let Err(error) = done.await {
+            tracing::debug!(promotion = rule.name, error = %telemetry::chain(&error), "the branch of a pull request stays");
+        }
     }
 }
 
 /// What became of a pull request, in the ledger.
 fn settle(ledger: &mut Ledger, number: u64, state: &PullState, pull: &Pull, now: u64) {
+    let is_renewed = ledger.promotions.iter().any(|one| one.phase == Phase::Committing);
     let Some(promotion) = ledger.promotion_mut(number).filter(|promotion| promotion.phase == Phase::Proposed) else { return };
     match state {
         PullState::Open => {}
@@ -133,6 +161,10 @@ fn settle(ledger: &mut Ledger, number: u64, state: &PullState, pull: &Pull, now:
             let commit = promotion.commit.clone().unwrap_or_default();
             ledger.written = Some(Written { number, image, values, commit });
             ledger.landed.push(now);
+        }
+        PullState::Closed if is_renewed => {
+            // A forge that closes it with its branch, which is being made anew.
+            promotion.becomes(Phase::Superseded, Some("a later one took its place".to_owned()), now);
         }
         PullState::Closed => {
             let why = format!("{} was closed", pull.url);

@@ -53,9 +53,31 @@ impl Promotions {
         let begin =
             |ledger: &mut Ledger| begin(rule, ledger, number, chosen.as_ref().and_then(|(_, found)| found.created), &noted, now);
         let (ledger, is_begun) = self.0.ledgers.update(&rule.name, begin).await?;
-        let Some((promotion, found)) = chosen.filter(|_| is_begun) else { return Ok(None) };
+        self.tell_noted(rule, &ledger, &noted, now);
+        let Some((promotion, found)) = chosen.filter(|_| is_begun) else {
+            if let Some(note) = ledger.hold.as_ref().filter(|note| note.by == SELF && note.at == now) {
+                tracing::warn!(promotion = rule.name, why = note.why, "a promotion holds itself");
+                self.0.metrics.promotion_ended(&rule.name, "held");
+            }
+            return Ok(None);
+        };
         let promotion = ledger.promotion(promotion.number).cloned().unwrap_or(promotion);
         Ok(Some(Next { rule, promotion, ledger, found }))
+    }
+
+    /// Says in the log what was found out.
+    fn tell_noted(&self, rule: &Rule, ledger: &Ledger, noted: &[Noted], now: u64) {
+        for (number, phase, why, _) in noted {
+            // What is as it was has been told.
+            let Some(promotion) = ledger.promotion(*number).filter(|one| one.phase == *phase && one.changed == now) else {
+                continue;
+            };
+            if !phase.is_open() {
+                self.0.metrics.promotion_ended(&rule.name, phase.as_str());
+            }
+            let (name, phase) = (format!("{}/{number}", rule.name), phase.as_str());
+            tracing::info!(promotion = name, event = promotion.event, phase, why, "a promotion was looked at");
+        }
     }
 
     /// The latest that may be written, and what was found out of the others.
@@ -151,8 +173,10 @@ fn begin(rule: &Rule, ledger: &mut Ledger, number: Option<u64>, created: Option<
     };
     promotion.image.created = created;
     promotion.becomes(Phase::Committing, None, now);
+    // What was begun before has had a part of its time.
+    promotion.begun = promotion.begun.or(Some(now));
     let image = promotion.image.image();
-    ledger.writing = Some(image);
+    ledger.writes(image);
     true
 }
 

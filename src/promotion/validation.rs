@@ -87,6 +87,12 @@ impl Validations {
                 self.done(rule, commit).await?;
                 return Ok(json!({ "commit": commit, "error": telemetry::chain(&error) }));
             }
+            // Without git it will never be possible.
+            Err(error @ OperateError::Conflict(_)) => {
+                job.log(Level::Error, telemetry::chain(&error));
+                self.done(rule, commit).await?;
+                return Ok(json!({ "commit": commit, "error": telemetry::chain(&error) }));
+            }
             Err(error) => return Err(telemetry::chain(&error)),
         };
         let (state, description) = verdict(&report);

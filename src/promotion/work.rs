@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use jobs::{Level, Outcome as Ended, Running, Work};
 use serde_json::{Value, json};
 
+use crate::content::Found;
 use crate::edit::Values;
 use crate::forge::ForgeError;
 use crate::git::GitError;
@@ -12,7 +13,8 @@ use crate::ledger::{Ledger, LedgerError, Note, Phase, Written};
 use crate::message::Told;
 use crate::place::Place;
 use crate::promotions::{Poke, Promotions};
-use crate::rule::Mode;
+use crate::pulls::proposed;
+use crate::rule::{Mode, Rule};
 use crate::turn::{Next, SELF, TurnError};
 
 /// Turns of one job; what comes after them is the next one's.
@@ -63,24 +65,85 @@ impl Work for Promotions {
 
 impl Promotions {
     /// Writes what each rule of the branch has next, in one commit. Gives what was written or found out, nothing if there was nothing.
+    /// What keeps one rule from going on keeps no other.
     async fn turn(&self, job: &Running, place: &Place) -> Result<Vec<String>, Stop> {
-        let mut due = Vec::new();
+        let (mut due, mut names, mut stop) = (Vec::new(), Vec::new(), None);
         for rule in self.all().filter(|rule| rule.branch == job.key()) {
-            due.extend(self.next(rule, false).await?);
+            match self.prepared(job, place, rule).await {
+                Ok(next) => due.extend(next),
+                Err(error) => {
+                    self.trouble(rule, &error).await;
+                    stop = Some(error);
+                }
+            }
         }
         let (proposed, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|next: &Next<'_>| next.rule.mode == Mode::PullRequest);
-        let mut names = Vec::new();
         for next in &proposed {
-            names.push(match self.propose(job, place, next).await {
-                Err(Stop::Land(LandError::Refused(reason))) => self.failed(job, next, &refusal(&reason)).await?,
-                Err(Stop::Forge(error)) if !error.may_pass() => self.failed(job, next, &telemetry::chain(&error)).await?,
-                other => other?,
-            });
+            let done = match self.propose(job, place, next).await {
+                Err(Stop::Land(LandError::Refused(reason))) => Ok(self.failed(job, next, &refusal(&reason)).await?),
+                Err(Stop::Forge(error)) if !error.may_pass() => Ok(self.failed(job, next, &telemetry::chain(&error)).await?),
+                other => other,
+            };
+            match done {
+                Ok(name) => names.push(name),
+                Err(error) => stop = Some(error),
+            }
         }
         if !due.is_empty() {
-            names.extend(self.commit(job, place, &due).await?);
+            match self.commit(job, place, &due).await {
+                Ok(more) => names.extend(more),
+                Err(error) => stop = Some(error),
+            }
         }
-        Ok(names)
+        match stop {
+            Some(stop) if names.is_empty() => Err(stop),
+            _ => Ok(names),
+        }
+    }
+
+    /// What a rule writes next. What has happened to its pull request comes first; and what was being written when it was last heard of
+    /// has to pass the gate again unless it stands in Git.
+    async fn prepared<'r>(&self, job: &Running, place: &Place, rule: &'r Rule) -> Result<Option<Next<'r>>, Stop> {
+        let ledger = self.ledger(&rule.name).await?;
+        if let Some((promotion, pull)) = proposed(&ledger).filter(|_| ledger.is_due(self.now())) {
+            self.look_at_pull(job, rule, promotion, pull).await?;
+        }
+        if let Some(begun) = ledger.promotions.iter().find(|promotion| promotion.phase == Phase::Committing) {
+            let stands = match rule.mode {
+                // It is proposed again, or not any more.
+                Mode::PullRequest => false,
+                Mode::Commit => {
+                    let next = Next { rule, promotion: begun.clone(), ledger: ledger.clone(), found: Found::default() };
+                    let held = place.hold().await?;
+                    let outcome = held.branch()?.preview(&intent(&next)).await?.outcome;
+                    matches!(outcome, Outcome::Present { .. })
+                }
+            };
+            if !stands {
+                let now = self.now();
+                let again = |ledger: &mut Ledger| {
+                    if let Some(promotion) = ledger.promotion_mut(begun.number).filter(|one| one.phase == Phase::Committing) {
+                        promotion.becomes(Phase::Waiting, promotion.why.clone(), now);
+                    }
+                };
+                self.0.ledgers.update(&rule.name, again).await?;
+            }
+        }
+        Ok(self.next(rule, false).await?)
+    }
+
+    /// Tells on what waits why it is not looked at.
+    async fn trouble(&self, rule: &Rule, stop: &Stop) {
+        let (reason, now) = (telemetry::chain(stop), self.now());
+        tracing::warn!(promotion = rule.name, reason, "it cannot be said what is next");
+        let noted = |ledger: &mut Ledger| {
+            if let Some(promotion) = ledger.promotions.iter_mut().rev().find(|promotion| promotion.phase == Phase::Waiting) {
+                promotion.becomes(Phase::Waiting, Some(reason.clone()), now);
+            }
+        };
+        if let Err(error) = self.0.ledgers.update(&rule.name, noted).await {
+            tracing::warn!(promotion = rule.name, error = %telemetry::chain(&error), "it could not be told on the promotion");
+        }
     }
 
     /// Writes these in one commit; each by itself if that is refused.
@@ -141,7 +204,7 @@ impl Promotions {
             if let Some(promotion) = ledger.promotion_mut(next.promotion.number) {
                 promotion.becomes(Phase::Failed, Some(why.to_owned()), now);
             }
-            ledger.writing = None;
+            ledger.writing.retain(|image| *image != next.promotion.image.image());
         };
         let (ledger, ()) = self.0.ledgers.update(&next.rule.name, fail).await?;
         Ok(self.tell(job, next, &ledger))
@@ -172,28 +235,43 @@ impl Promotions {
         name
     }
 
-    /// What is told of the promotions that were being written when git or the store failed.
+    /// What is told of the promotions that were being written when git or the store failed. Each is given up when its own time is over.
     async fn stopped(&self, job: &Running, place: &Place, stop: &Stop) -> Ended {
         let reason = telemetry::chain(stop);
         let now = self.now();
         let patience = u64::try_from(place.patience().as_millis()).unwrap_or(u64::MAX);
-        let is_last = now.saturating_sub(job.record().started.unwrap_or(now)) >= patience;
+        let (mut names, mut left) = (Vec::new(), 0);
         for rule in self.all().filter(|rule| rule.branch == job.key()) {
             let noted = |ledger: &mut Ledger| {
+                let mut touched = Vec::new();
                 for promotion in ledger.promotions.iter_mut().filter(|promotion| promotion.phase == Phase::Committing) {
+                    let is_last = now.saturating_sub(promotion.begun.unwrap_or(promotion.offered)) >= patience;
                     let phase = if is_last { Phase::Failed } else { Phase::Committing };
                     promotion.becomes(phase, Some(reason.clone()), now);
+                    touched.push((promotion.number, is_last));
                 }
+                touched
             };
-            if let Err(error) = self.0.ledgers.update(&rule.name, noted).await {
-                tracing::warn!(promotion = rule.name, error = %telemetry::chain(&error), "it could not be told on the promotion");
+            match self.0.ledgers.update(&rule.name, noted).await {
+                Ok((_, touched)) => {
+                    for (number, is_last) in touched {
+                        self.0.metrics.promotion_ended(&rule.name, if is_last { "failed" } else { "retried" });
+                        names.push(format!("{}/{number}", rule.name));
+                        left += usize::from(!is_last);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(promotion = rule.name, error = %telemetry::chain(&error), "it could not be told on the promotion");
+                }
             }
         }
-        if is_last {
-            tracing::error!(branch = job.key(), reason, "promotions were given up");
+        let (names, repository) = (names.join(" "), place.remote().url());
+        let has_been_long = now.saturating_sub(job.record().started.unwrap_or(now)) >= patience;
+        if left == 0 && has_been_long {
+            tracing::error!(promotions = names, repository, reason, "promotions were given up");
             return Ended::Failed { reason, result: Value::Null };
         }
-        tracing::warn!(branch = job.key(), reason, "promotions could not be written; trying again");
+        tracing::warn!(promotions = names, repository, reason, "promotions could not be written; trying again");
         Ended::Retry { reason, after: None }
     }
 }
@@ -238,6 +316,7 @@ fn told(next: &Next<'_>, change: &Changed<'_>) -> Told {
         old_digest: owned(old_digest),
         actor: owned(next.promotion.by.as_deref()),
         path: change.path.to_owned(),
+        is_rollback: next.promotion.is_rollback,
         labels: next.found.labels.clone(),
     }
 }
@@ -260,7 +339,8 @@ fn settle(ledger: &mut Ledger, number: u64, outcome: &Outcome, now: u64) {
         Outcome::Refused { path, refusal } => {
             promotion.path = Some(path.clone());
             promotion.becomes(Phase::Failed, Some(format!("{path}: {refusal}")), now);
-            ledger.writing = None;
+            let image = promotion.image.image();
+            ledger.writing.retain(|known| *known != image);
         }
         Outcome::Foreign { path, values, commit } => {
             let shown = shown(values);
@@ -268,7 +348,7 @@ fn settle(ledger: &mut Ledger, number: u64, outcome: &Outcome, now: u64) {
             promotion.path = Some(path.clone());
             promotion.becomes(Phase::Held, Some(why.clone()), now);
             ledger.hold = Some(Note { by: SELF.to_owned(), at: now, why });
-            ledger.writing = None;
+            ledger.writing.clear();
         }
     }
     ledger.forget();
@@ -283,7 +363,7 @@ fn written(ledger: &mut Ledger, number: u64, path: String, values: &Values, comm
     promotion.becomes(Phase::Committed, why, now);
     let image = promotion.image.clone();
     ledger.written = Some(Written { number, image, values: values.clone(), commit: commit.to_owned() });
-    ledger.writing = None;
+    ledger.writing.clear();
     for other in ledger.promotions.iter_mut().filter(|other| other.phase == Phase::Waiting) {
         // Why it had to wait may hold no more.
         other.not_before = 0;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hooks::{Action, Delivery, Event, ForgeEvent, Hooks, Inbound, InboundError, RefKind, Repository, Seen};
 use http::{HeaderMap, Method, StatusCode};
-use jobs::{Jobs, NewJob, State, Submitted};
+use jobs::{JobState, Jobs, NewJob, State, Submitted};
 use oci::{Pull, Reference};
 use promotion::Promotions;
 use registry::{Registry, TagEvent};
@@ -130,7 +130,14 @@ impl Triggers {
             by: Some(format!("trigger:{}", trigger.name)),
         };
         match self.jobs.submit(job).await.map_err(|error| telemetry::chain(&error))? {
-            Submitted::New(_) | Submitted::Open(_) | Submitted::Past => Ok(()),
+            Submitted::New(_) | Submitted::Past => Ok(()),
+            // One that waits will see what is there by then; one that runs may have looked already.
+            Submitted::Open(_) => match self.jobs.open_at(mirror::KIND, name).await.map_err(|error| telemetry::chain(&error))? {
+                Some(open) if open.state != JobState::Waiting => {
+                    Err(format!("the mirror {name} is running, and may have looked already; deliver it again when it has ended"))
+                }
+                _ => Ok(()),
+            },
         }
     }
 }

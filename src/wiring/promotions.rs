@@ -184,17 +184,26 @@ struct Look<'l> {
 
 impl Look<'_> {
     /// The manifest, if it is here.
-    async fn view(&self, digest: &Digest) -> Result<Option<ManifestView>, Error> {
+    async fn view(&mut self, digest: &Digest) -> Result<Option<ManifestView>, Error> {
         let manifest = match self.registry.manifest(self.repository, &Reference::Digest(digest.clone())).await {
             Err(error) if error.is_unknown() => return Ok(None),
             manifest => manifest?,
         };
-        ManifestView::parse(&manifest.bytes, Some(&manifest.media_type)).map(Some)
+        match ManifestView::parse(&manifest.bytes, Some(&manifest.media_type)) {
+            // What an upstream has is kept as it is, also where nobody can read it.
+            Err(Error::ManifestInvalid { reason }) => {
+                self.found.no_image = Some(format!("has the manifest {digest}, which cannot be understood: {reason}"));
+                Ok(None)
+            }
+            view => view.map(Some),
+        }
     }
 
     async fn top(&mut self, digest: &Digest) -> Result<(), Error> {
         let Some(view) = self.view(digest).await? else {
-            self.found.missing.push(format!("the manifest {digest}"));
+            if self.found.no_image.is_none() {
+                self.found.missing.push(format!("the manifest {digest}"));
+            }
             return Ok(());
         };
         if let Some(subject) = &view.subject {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::forge::{Bare, FILE, executable};
+use crate::forge::{Bare, FILE, executable, git};
 use crate::server::{Server, rule, until, until_within};
 
 const ANALYTICS: &str = "ghost/traffic-analytics";
@@ -123,4 +123,36 @@ fn a_disk_that_is_full_is_told() {
     // There is space again.
     executable(&program, "#!/bin/sh\nexec git \"$@\"\n");
     server.reaches("prod", "v1", &["committed"]);
+}
+
+#[test]
+fn a_hold_holds_also_what_could_not_be_written_yet() {
+    let bare = Bare::new();
+    let gone = format!("{}-gone", bare.url());
+    let server = Server::start(&settings(&gone, "").replace("\"6s\"", "\"10m\""));
+    server.push("micro/app", "one", &["v1"]);
+    until("it is told while it is tried", || server.promotion("prod", 1).filter(|one| one["why"].is_string()));
+    server.says(&["promotion", "hold", "prod", "--why", "release freeze"]);
+    fs::rename(bare.path(), bare.folder.path().join("repo.git-gone")).unwrap();
+    server.reaches("prod", "v1", &["waiting"]);
+    let commits = git(&bare.folder.path().join("repo.git-gone"), &["log", "--format=%s", "main"]);
+    assert_eq!(commits.lines().count(), 1, "{commits}");
+    server.says(&["promotion", "release", "prod"]);
+    server.reaches("prod", "v1", &["committed"]);
+}
+
+#[test]
+fn a_rule_that_cannot_be_looked_at_keeps_no_other_from_its_commit() {
+    let bare = Bare::new();
+    bare.overlay("stage");
+    let stage =
+        rule("stage", "micro/other", "[{ glob = \"*\" }]", &bare.url(), ANALYTICS, "").replace("overlays/prod", "overlays/stage");
+    let server = Server::start(&(settings(&bare.url(), "") + &stage));
+    // Its ledger is damaged.
+    let ledgers = server.folder.path().join("data/promotions");
+    server.push("micro/app", "one", &["v1"]);
+    server.reaches("prod", "v1", &["committed"]);
+    fs::write(ledgers.join("prod"), "{").unwrap();
+    server.push("micro/other", "two", &["v2"]);
+    server.reaches("stage", "v2", &["committed"]);
 }

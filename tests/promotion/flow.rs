@@ -269,3 +269,43 @@ fn a_tag_that_is_removed_is_not_promoted_any_more() {
     let gone = server.reaches("prod", "v1", &["superseded"]);
     assert_eq!(gone["why"], "the tag was removed");
 }
+
+#[test]
+fn what_is_asked_for_in_vain_leaves_nothing_behind() {
+    let bare = Bare::new();
+    let settings = rule("prod", "micro/app", "[{ glob = \"v*\" }]", &bare.url(), ANALYTICS, "");
+    let server = Server::start(&settings);
+    server.push("micro/app", "one", &["v1", "other"]);
+    server.reaches("prod", "v1", &["committed"]);
+    let refused = |arguments: &[&str], why: &str| {
+        let output = server.command(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains(why), "{said}");
+    };
+    refused(&["promotion", "run", "prod", "--tag", "other"], "other is none of its tags");
+    server.says(&["promotion", "hold", "prod"]);
+    server.push("micro/app", "two", &["v2"]);
+    server.reaches("prod", "v2", &["waiting"]);
+    refused(&["promotion", "run", "prod", "--tag", "v1"], "release it first");
+    server.says(&["promotion", "release", "prod"]);
+    server.reaches("prod", "v2", &["committed"]);
+    assert_eq!(bare.log().len(), 3, "{:?}", bare.log());
+    // What a person has changed is seen before the next image comes.
+    bare.human("pin", &[(FILE, &bare.file(FILE).replace("newTag: v2", "newTag: mine"))]);
+    let output = server.command(&["promotion", "check", "prod"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("which somebody else wrote after v2"), "{said}");
+}
+
+#[test]
+fn a_rollback_says_so_in_git() {
+    let bare = Bare::new();
+    let server = Server::start(&every(&bare.url()));
+    for tag in ["v1", "v2"] {
+        server.push("micro/app", tag, &[tag]);
+        server.reaches("prod", tag, &["committed"]);
+    }
+    server.says(&["promotion", "rollback", "prod"]);
+    let text = bare.git(&["log", "-1", "--format=%B", "main"]);
+    assert!(text.starts_with("roll back: promote micro/app to v1") && text.contains("\nRolled-back: v2@sha256:"), "{text}");
+}

@@ -29,6 +29,10 @@ struct State {
     /// The answers to changes are lost after they are made: this many, after those that are let through.
     lost: usize,
     let_through: usize,
+    /// Closing is done and answered by an error.
+    refuses_closing: bool,
+    /// Somebody changes the place between a change and its lost answer.
+    meddles: bool,
     /// Every request is answered so.
     refuses: Option<(u16, String)>,
     /// Everything but a GET is answered so.
@@ -59,6 +63,10 @@ impl Forge {
                 return refusal;
             }
             let answer = state.answer(kind, asked, &folder);
+            let closes = asked.line.starts_with("PATCH") && asked.body.windows(8).any(|part| part == b"\"closed\"");
+            if closes && state.refuses_closing {
+                return (502, "{}".to_owned());
+            }
             if !asked.line.starts_with('P') || state.lost == 0 {
                 return answer;
             }
@@ -67,6 +75,9 @@ impl Forge {
                 return answer;
             }
             state.lost -= 1;
+            if std::mem::take(&mut state.meddles) {
+                forge_contents::meddle(&folder);
+            }
             (502, "{}".to_owned())
         });
         Self { kind, url, repository: bare.url(), state }
@@ -112,6 +123,15 @@ impl Forge {
     pub(crate) fn loses_the(&self, number: usize) {
         let mut state = self.state.lock().unwrap();
         (state.lost, state.let_through) = (1, number);
+    }
+
+    pub(crate) fn refuses_closing(&self, does: bool) {
+        self.state.lock().unwrap().refuses_closing = does;
+    }
+
+    /// Somebody changes the place as soon as the next change is made whose answer is lost.
+    pub(crate) fn meddles(&self) {
+        self.state.lock().unwrap().meddles = true;
     }
 
     pub(crate) fn refuses_changes(&self, answer: Option<(u16, &str)>) {

@@ -29,14 +29,16 @@ fn refused(status: u16, message: &str) -> (u16, String) {
     (status, json!({ "message": message }).to_string())
 }
 
-/// A tree on that of `parent` with these blobs.
-fn tree(folder: &Path, parent: &str, files: &[(String, String)]) -> String {
+/// A tree on that of `parent` with these blobs, which keep the modes that they have unless one is given.
+fn tree(folder: &Path, parent: &str, files: &[(String, String)], mode: Option<&str>) -> String {
     let index = tempfile::tempdir().unwrap();
     let path = index.path().join("index").display().to_string();
     let own = [("GIT_INDEX_FILE", path.as_str())];
     git(folder, &["read-tree", parent], b"", &own).unwrap();
     for (path, blob) in files {
-        git(folder, &["update-index", "--add", "--cacheinfo", &format!("100644,{blob},{path}")], b"", &own).unwrap();
+        let there = git(folder, &["ls-tree", parent, "--", path], b"", &[]).unwrap_or_default();
+        let mode = mode.or(there.split(' ').next().filter(|mode| !mode.is_empty())).unwrap_or("100644");
+        git(folder, &["update-index", "--add", "--cacheinfo", &format!("{mode},{blob},{path}")], b"", &own).unwrap();
     }
     git(folder, &["write-tree"], b"", &own).unwrap()
 }
@@ -61,6 +63,18 @@ fn moved(folder: &Path, branch: &str, to: &str, from: Option<&str>) -> bool {
     let reference = format!("refs/heads/{branch}");
     let arguments: Vec<&str> = ["update-ref", &reference, to].into_iter().chain(from).collect();
     git(folder, &arguments, b"", &[]).is_some()
+}
+
+/// Somebody changes the place that a promotion writes, at once.
+pub(crate) fn meddle(folder: &Path) {
+    let parent = tip(folder, "main").unwrap();
+    let path = crate::forge::FILE;
+    let there = git(folder, &["show", &format!("{parent}:{path}")], b"", &[]).unwrap() + "\n";
+    let mine = there.replace("newTag: v1", "newTag: mine");
+    assert_ne!(mine, there);
+    let files = [(path.to_owned(), blob(folder, &STANDARD.encode(mine)))];
+    let made = commit(folder, &parent, &tree(folder, &parent, &files, None), "mine", ("h", "h@h"));
+    assert!(moved(folder, "main", &made, Some(&parent)));
 }
 
 /// The answer to a request below the repository, if it is of this part.
@@ -90,18 +104,32 @@ fn read(kind: &str, path: &str, query: &str, folder: &Path) -> Answer {
     }
     if path == "commits" || path == "repository/commits" {
         let all = git(folder, &["log", "--format=%H", "-50", "main"], b"", &[])?;
-        let all: Vec<Value> = all.lines().map(|name| json!({ "sha": name, "id": name })).collect();
+        let shown = |name: &str| {
+            let text = git(folder, &["log", "-1", "--format=%B", name], b"", &[]).unwrap();
+            json!({ "sha": name, "id": name, "message": text, "commit": { "message": text } })
+        };
+        let all: Vec<Value> = all.lines().map(shown).collect();
         return Some((200, json!(all).to_string()));
     }
-    let file = path.strip_prefix("contents/").or_else(|| path.strip_prefix("repository/files/"))?;
+    if let Some(tree) = path.strip_prefix("git/trees/") {
+        let listed = git(folder, &["ls-tree", tree], b"", &[])?;
+        let entry = |line: &str| {
+            let (about, path) = line.split_once('\t').unwrap();
+            let [mode, kind, sha] = about.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            json!({ "path": path, "mode": mode, "type": kind, "sha": sha })
+        };
+        return Some((200, json!({ "tree": listed.lines().map(entry).collect::<Vec<_>>(), "truncated": false }).to_string()));
+    }
+    if let Some(blob) = path.strip_prefix("git/blobs/") {
+        return Some((200, json!({ "content": content_of(folder, blob), "encoding": "base64", "sha": blob }).to_string()));
+    }
+    // GitHub follows links there, and tells no mode.
+    let file = path.strip_prefix("contents/").filter(|_| kind != "github").or_else(|| path.strip_prefix("repository/files/"))?;
     let at = query.strip_prefix("ref=")?;
     let entry = git(folder, &["ls-tree", at, "--", file], b"", &[]).unwrap_or_default();
     let Some((about, _)) = entry.split_once('\t') else { return Some(refused(404, "no such file")) };
     let [mode, _, sha] = about.split(' ').collect::<Vec<_>>()[..] else { return Some(refused(500, "ls-tree")) };
-    let bytes = Command::new("git").args(["cat-file", "blob", sha]).current_dir(folder).output().unwrap().stdout;
-    // GitHub breaks the lines.
-    let content =
-        STANDARD.encode(&bytes).as_bytes().chunks(60).map(|line| String::from_utf8_lossy(line) + "\n").collect::<String>();
+    let content = content_of(folder, sha);
     let last = git(folder, &["log", "-1", "--format=%H", at, "--", file], b"", &[])?;
     let kind_of = if mode == "120000" { "symlink" } else { "file" };
     let mut shown = json!({ "content": content, "encoding": "base64", "sha": sha, "last_commit_id": last });
@@ -109,6 +137,12 @@ fn read(kind: &str, path: &str, query: &str, folder: &Path) -> Answer {
         shown["type"] = json!(kind_of);
     }
     Some((200, shown.to_string()))
+}
+
+/// The bytes of a blob; GitHub breaks the lines.
+fn content_of(folder: &Path, blob: &str) -> String {
+    let bytes = Command::new("git").args(["cat-file", "blob", blob]).current_dir(folder).output().unwrap().stdout;
+    STANDARD.encode(&bytes).as_bytes().chunks(60).map(|line| String::from_utf8_lossy(line) + "\n").collect()
 }
 
 fn gitea(body: &Value, folder: &Path, is_old: bool) -> (u16, String) {
@@ -124,7 +158,7 @@ fn gitea(body: &Value, folder: &Path, is_old: bool) -> (u16, String) {
         files.push((path.to_owned(), blob(folder, text(file, "content"))));
     }
     let who = (text(&body["author"], "name"), text(&body["author"], "email"));
-    let made = commit(folder, &parent, &tree(folder, &parent, &files), text(body, "message"), who);
+    let made = commit(folder, &parent, &tree(folder, &parent, &files, None), text(body, "message"), who);
     let (target, from) = match body["new_branch"].as_str() {
         // Before 1.26 it knows no force.
         Some(new) if tip(folder, new).is_some() && (is_old || body["force_push"] != true) => {
@@ -153,7 +187,7 @@ fn gitlab(body: &Value, folder: &Path) -> (u16, String) {
         files.push((path.to_owned(), blob(folder, text(action, "content"))));
     }
     let who = (text(body, "author_name"), text(body, "author_email"));
-    let made = commit(folder, &parent, &tree(folder, &parent, &files), text(body, "commit_message"), who);
+    let made = commit(folder, &parent, &tree(folder, &parent, &files, None), text(body, "commit_message"), who);
     let from = (body["force"] != true).then_some(parent.as_str());
     if moved(folder, text(body, "branch"), &made, from) {
         (201, json!({ "id": made }).to_string())
@@ -169,7 +203,7 @@ fn github(method: &str, rest: &str, body: &Value, folder: &Path) -> Answer {
         ("POST", "git/trees") => {
             let entries = body["tree"].as_array().unwrap().iter();
             let files: Vec<_> = entries.map(|entry| (text(entry, "path").to_owned(), text(entry, "sha").to_owned())).collect();
-            shown(&tree(folder, text(body, "base_tree"), &files))
+            shown(&tree(folder, text(body, "base_tree"), &files, body["tree"][0]["mode"].as_str()))
         }
         ("POST", "git/commits") => {
             let who = (text(&body["author"], "name"), text(&body["author"], "email"));

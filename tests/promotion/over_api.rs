@@ -1,6 +1,6 @@
 //! Commits over the API of the forge, for hosts without git.
 
-use crate::forge::{Bare, FILE, OVERLAY};
+use crate::forge::{Bare, FILE, OVERLAY, git};
 use crate::forge_api::{Forge, TOKEN};
 use crate::server::{Server, rule, until};
 
@@ -56,6 +56,57 @@ fn an_answer_that_is_lost_makes_no_second_commit() {
             server.reaches("prod", &tag, &["committed"]);
         }
         assert_eq!(bare.log().len(), 5, "{kind}: {:?}", bare.log());
+    }
+}
+
+#[test]
+fn our_commit_is_found_though_its_answer_is_lost_and_somebody_changes_the_place_after_it() {
+    for kind in KINDS {
+        let bare = Bare::new();
+        let forge = Forge::start(&bare, kind);
+        let server = start(&bare, &forge, "");
+        // At GitHub the fourth request moves the branch.
+        forge.loses_the(if kind == "github" { 3 } else { 0 });
+        forge.meddles();
+        server.push("micro/app", "one", &["v1"]);
+        let promotion = server.reaches("prod", "v1", &["committed"]);
+        assert_eq!(promotion["commit"], bare.git(&["rev-parse", "main~1"]).trim(), "{kind}");
+        assert_eq!(bare.log(), ["first", "promote micro/app to v1 [skip ci]", "mine"], "{kind}");
+        server.push("micro/app", "two", &["v2"]);
+        server.reaches("prod", "v2", &["held"]);
+    }
+}
+
+#[test]
+fn a_file_keeps_its_mode_and_a_link_is_not_followed() {
+    for kind in KINDS {
+        let bare = Bare::new();
+        let forge = Forge::start(&bare, kind);
+        let mode = |to: &str| {
+            let clone = tempfile::tempdir().unwrap();
+            git(clone.path(), &["clone", "--quiet", &bare.url(), "."]);
+            if to == "link" {
+                std::fs::rename(clone.path().join(FILE), clone.path().join("real.yaml")).unwrap();
+                std::os::unix::fs::symlink("../../../real.yaml", clone.path().join(FILE)).unwrap();
+                git(clone.path(), &["add", "--all"]);
+            } else {
+                git(clone.path(), &["update-index", "--chmod=+x", FILE]);
+            }
+            git(clone.path(), &["-c", "user.name=h", "-c", "user.email=h@h", "commit", "--quiet", "-m", to]);
+            git(clone.path(), &["push", "--quiet", "origin", "HEAD:main"]);
+        };
+        mode("program");
+        let server = start(&bare, &forge, "");
+        server.push("micro/app", "one", &["v1"]);
+        server.reaches("prod", "v1", &["committed"]);
+        assert!(bare.git(&["ls-tree", "main", FILE]).starts_with("100755"), "{kind}");
+        // GitLab does not tell a link from a file.
+        if kind != "gitlab" {
+            mode("link");
+            server.push("micro/app", "two", &["v2"]);
+            server.reaches("prod", "v2", &["failed"]);
+            assert!(bare.git(&["ls-tree", "main", FILE]).starts_with("120000"), "{kind}");
+        }
     }
 }
 

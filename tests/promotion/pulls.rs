@@ -124,3 +124,46 @@ fn a_forge_that_loses_answers_gets_one_request_and_one_that_refuses_is_told() {
     forge.refuses(None);
     of_tag(&server, "v3", "proposed");
 }
+
+#[test]
+fn what_comes_right_after_a_merge_is_proposed_on_it() {
+    let bare = Bare::new();
+    let forge = Forge::start(&bare, "gitea");
+    let server = start(&bare, &forge, "");
+    for (number, tag) in ["v1", "v2"].into_iter().enumerate() {
+        server.push("micro/app", tag, &[tag]);
+        of_tag(&server, tag, "proposed");
+        forge.merge(number + 1);
+        if number == 0 {
+            of_tag(&server, "v1", "committed");
+        }
+    }
+    // Nobody has looked at the second one since it was merged.
+    server.push("micro/app", "v3", &["v3"]);
+    of_tag(&server, "v3", "proposed");
+    let merged = of_tag(&server, "v2", "committed");
+    assert_eq!(merged["commit"], bare.git(&["rev-parse", "main"]).trim());
+    assert!(server.api("promotions/prod")["hold"].is_null());
+}
+
+#[test]
+fn what_we_close_ourselves_is_no_rejection() {
+    let bare = Bare::new();
+    let forge = Forge::start(&bare, "gitea");
+    let server = start(&bare, &forge, "");
+    server.push("micro/app", "one", &["v1"]);
+    of_tag(&server, "v1", "proposed");
+    let pushed = server.push("micro/app", "two", &["unwanted"]);
+    of_tag(&server, "unwanted", "proposed");
+    let text = bare.file(FILE).replace(
+        "    newTag: latest  # by the build\n",
+        &format!("    newTag: v3  # by the build\n    digest: {}\n", pushed.digest),
+    );
+    bare.human("by hand", &[(FILE, &text)]);
+    // The answer to the closing is lost: the process may as well have ended there.
+    forge.refuses_closing(true);
+    server.push("micro/app", "two", &["v3"]);
+    until("it is being closed", || (forge.requests()[0].state == "closed").then_some(()));
+    forge.refuses_closing(false);
+    of_tag(&server, "unwanted", "superseded");
+}

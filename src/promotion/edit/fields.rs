@@ -70,9 +70,10 @@ pub(super) fn make(tree: &Tree, map: Id, wanted: &[(&'static str, Option<String>
     Ok(changes)
 }
 
-/// Would others take it for a number or the like?
+/// Would others take it for a number or the like? Nothing with a slash is one, such as an image at an address.
 pub(super) fn is_no_text(tree: &Tree, value: Id) -> bool {
-    matches!(&tree.node(value).what, What::Scalar { text, style: Style::Plain } if !crate::yaml::is_plain(text))
+    let may_be = |text: &str| !crate::yaml::is_plain(text) && !text.contains('/');
+    matches!(&tree.node(value).what, What::Scalar { text, style: Style::Plain } if may_be(text))
 }
 
 /// How other values of such a key are written in this file.

@@ -13,11 +13,18 @@ use serde_json::{Value, json};
 
 use crate::forge::words::{self, segment};
 use crate::forge::{Forge, ForgeError, Kind, PullState, is_absent};
-use crate::git::{Commit, File, Pushed, Signature, Tip};
+use crate::git::{Commit, File, GitError, Pushed, Signature, Tip};
 
 /// Commits of a branch among which one is looked for.
 const RECENT: usize = 50;
 
+/// How often it is looked whether a commit has come whose answer was lost, and how long is waited between.
+const LOOKS: usize = 3;
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
+/// The modes of what is in a tree.
+const PLAIN_FILE: &str = "100644";
+const PROGRAM_FILE: &str = "100755";
+const FOLDER: &str = "040000";
 /// How often it is looked whether a pull request was closed with its branch, and how long is waited between.
 const CLOSING: usize = 40;
 const CLOSING_PAUSE: Duration = Duration::from_millis(250);
@@ -46,39 +53,66 @@ impl Contents {
 
     /// The last commit of the branch.
     pub(crate) async fn fetch(&self) -> Result<Tip, ForgeError> {
-        let path = match self.forge.kind {
-            Kind::Gitea => format!("branches/{}", segment(&self.branch)),
-            Kind::GitHub => format!("git/ref/heads/{}", words::path(&self.branch)),
-            Kind::GitLab => format!("repository/branches/{}", segment(&self.branch)),
-        };
+        let path = words::reference(self.forge.kind, &self.branch);
         let answer = self.forge.ask(Method::GET, &path, &[], None).await?;
         let at = if self.forge.kind == Kind::GitHub { "/object/sha" } else { "/commit/id" };
         self.commit_of(answer.pointer(at).and_then(Value::as_str)).map(Tip::of)
     }
 
     /// A file of a commit; `None` if there is none.
-    pub(crate) async fn read(&self, tip: &Tip, path: &str) -> Result<Option<File>, ForgeError> {
+    pub(crate) async fn read(&self, tip: &Tip, path: &str) -> Result<Option<File>, GitError> {
         let at = match self.forge.kind {
-            Kind::Gitea | Kind::GitHub => format!("contents/{}", words::path(path)),
+            Kind::Gitea => format!("contents/{}", words::path(path)),
+            Kind::GitHub => return self.read_at_github(tip, path).await,
             Kind::GitLab => format!("repository/files/{}", segment(path)),
         };
         let query = [("ref", tip.commit().as_str().to_owned())];
         let answer = match self.forge.ask(Method::GET, &at, &query, None).await {
             Ok(answer) => answer,
             Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         // A folder is a list; a link or a submodule has another type.
         if answer.is_array() || answer["type"].as_str().is_some_and(|kind| kind != "file") {
-            return Err(self.strange("a file: it is a link, a folder or a submodule"));
+            return Err(GitError::NotAFile);
         }
-        let content = answer["content"].as_str().ok_or_else(|| self.strange("the bytes of a file"))?;
-        let content: String = content.split_ascii_whitespace().collect();
-        let bytes = STANDARD.decode(content).map_err(|_| self.strange("bytes in base64"))?;
+        let bytes = self.bytes_of(&answer)?;
         let key = if self.forge.kind == Kind::GitLab { "last_commit_id" } else { "sha" };
         let version = answer[key].as_str().map(str::to_owned);
         let is_program = answer["execute_filemode"] == true;
         Ok(Some(File { path: path.to_owned(), bytes, is_program, version }))
+    }
+
+    /// By its tree: what GitHub says of the contents of a path has no mode, and follows links.
+    async fn read_at_github(&self, tip: &Tip, path: &str) -> Result<Option<File>, GitError> {
+        let (mut tree, mut parts) = (tip.commit().as_str().to_owned(), path.split('/').peekable());
+        while let Some(part) = parts.next() {
+            let listed = self.forge.ask(Method::GET, &format!("git/trees/{}", segment(&tree)), &[], None).await?;
+            let entries = listed["tree"].as_array().ok_or_else(|| self.strange("what is in a folder"))?;
+            let Some(entry) = entries.iter().find(|entry| entry["path"] == part) else { return Ok(None) };
+            let mode = entry["mode"].as_str().unwrap_or_default();
+            let sha = entry["sha"].as_str().ok_or_else(|| self.strange("the name of a file"))?;
+            if parts.peek().is_some() {
+                if mode != FOLDER {
+                    return Err(GitError::NotAFile);
+                }
+                sha.clone_into(&mut tree);
+                continue;
+            }
+            if !matches!(mode, PLAIN_FILE | PROGRAM_FILE) {
+                return Err(GitError::NotAFile);
+            }
+            let blob = self.forge.ask(Method::GET, &format!("git/blobs/{}", segment(sha)), &[], None).await?;
+            let (bytes, version) = (self.bytes_of(&blob)?, Some(sha.to_owned()));
+            return Ok(Some(File { path: path.to_owned(), bytes, is_program: mode == PROGRAM_FILE, version }));
+        }
+        Ok(None)
+    }
+
+    fn bytes_of(&self, answer: &Value) -> Result<Vec<u8>, ForgeError> {
+        let content = answer["content"].as_str().ok_or_else(|| self.strange("the bytes of a file"))?;
+        let content: String = content.split_ascii_whitespace().collect();
+        STANDARD.decode(content).map_err(|_| self.strange("bytes in base64"))
     }
 
     /// Makes a commit with these files changed, and brings it to the branch.
@@ -88,7 +122,7 @@ impl Contents {
         files: &[File],
         message: &str,
         by: &Signature,
-    ) -> Result<(Commit, Pushed), ForgeError> {
+    ) -> Result<(Commit, Pushed), GitError> {
         let made = match self.forge.kind {
             Kind::Gitea => self.at_gitea(files, message, by, None).await,
             Kind::GitHub => self.at_github(tip, files, message, by).await,
@@ -98,20 +132,59 @@ impl Contents {
             Ok(commit) => return Ok((commit, Pushed::Landed)),
             Err(error) => error,
         };
-        // Whatever was answered, the branch says what has happened.
-        let now = self.fetch().await?;
-        if now != *tip {
-            for file in files {
-                if self.read(&now, &file.path).await?.is_none_or(|there| there.bytes != file.bytes) {
-                    return Ok((now.commit().clone(), Pushed::Moved));
-                }
+        // Whatever was answered, the branch says what has happened; what was not answered may still come to it.
+        let looks = if matches!(refusal, ForgeError::Refused { .. }) { 1 } else { LOOKS };
+        for look in 1..=looks {
+            let now = self.fetch().await?;
+            if now != *tip {
+                let ours = self.since(tip, files, message).await?;
+                return Ok(ours.map_or((now.commit().clone(), Pushed::Moved), |ours| (ours, Pushed::Landed)));
             }
-            return Ok((now.commit().clone(), Pushed::Landed));
+            if look < looks {
+                self.forge.way.pause(LOOK_PAUSE).await;
+            }
         }
         match refusal {
-            ForgeError::Refused { .. } => Ok((now.commit().clone(), Pushed::Refused(telemetry::chain(&refusal)))),
-            other => Err(other),
+            ForgeError::Refused { .. } => Ok((tip.commit().clone(), Pushed::Refused(telemetry::chain(&refusal)))),
+            other => Err(other.into()),
         }
+    }
+
+    /// Our commit among those that came after the tip: it has our text, and the files as we wrote them.
+    async fn since(&self, tip: &Tip, files: &[File], message: &str) -> Result<Option<Commit>, GitError> {
+        let recent = self.recent().await?;
+        let later = recent.iter().take_while(|(name, _)| name != tip.commit().as_str());
+        for (name, _) in later.filter(|(_, text)| text.trim() == message.trim()) {
+            let commit = Tip::of(self.commit_of(Some(name))?);
+            let mut is_ours = true;
+            for file in files {
+                is_ours &= self.read(&commit, &file.path).await?.is_some_and(|there| there.bytes == file.bytes);
+            }
+            if is_ours {
+                return Ok(Some(commit.commit().clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Names and texts of the last commits of the branch, the latest first.
+    async fn recent(&self) -> Result<Vec<(String, String)>, ForgeError> {
+        let branch = self.branch.clone();
+        let (path, query, at) = match self.forge.kind {
+            Kind::Gitea => {
+                let plain = ["stat", "verification", "files"].map(|key| (key, "false".to_owned()));
+                let query = [vec![("sha", branch), ("limit", RECENT.to_string())], plain.to_vec()].concat();
+                ("commits", query, "/commit/message")
+            }
+            Kind::GitHub => ("commits", vec![("sha", branch), ("per_page", RECENT.to_string())], "/commit/message"),
+            Kind::GitLab => ("repository/commits", vec![("ref_name", branch), ("per_page", RECENT.to_string())], "/message"),
+        };
+        let answer = self.forge.ask(Method::GET, path, &query, None).await?;
+        let of = |one: &Value| {
+            let name = one["sha"].as_str().or_else(|| one["id"].as_str())?;
+            Some((name.to_owned(), one.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned()))
+        };
+        Ok(answer.as_array().into_iter().flatten().filter_map(of).collect())
     }
 
     /// Makes a commit at a branch of our own, which is made anew.
@@ -177,15 +250,8 @@ impl Contents {
         if commit == revision {
             return Ok(true);
         }
-        let (path, query) = match self.forge.kind {
-            Kind::Gitea => ("commits", [("sha", self.branch.clone()), ("limit", RECENT.to_string())]),
-            Kind::GitHub => ("commits", [("sha", self.branch.clone()), ("per_page", RECENT.to_string())]),
-            Kind::GitLab => ("repository/commits", [("ref_name", self.branch.clone()), ("per_page", RECENT.to_string())]),
-        };
-        let answer = self.forge.ask(Method::GET, path, &query, None).await?;
-        let names = answer.as_array().into_iter().flatten().filter_map(|one| one["sha"].as_str().or_else(|| one["id"].as_str()));
-        let names: Vec<&str> = names.collect();
-        let place = |name: &str| names.iter().position(|known| *known == name);
+        let recent = self.recent().await?;
+        let place = |name: &str| recent.iter().position(|(known, _)| known == name);
         // The latest comes first.
         Ok(place(commit).zip(place(revision)).is_some_and(|(ours, theirs)| theirs <= ours))
     }
@@ -219,7 +285,7 @@ impl Contents {
         for file in files {
             let blob = json!({ "content": STANDARD.encode(&file.bytes), "encoding": "base64" });
             let blob = self.forge.ask(Method::POST, "git/blobs", &[], Some(blob)).await?;
-            let mode = if file.is_program { "100755" } else { "100644" };
+            let mode = if file.is_program { PROGRAM_FILE } else { PLAIN_FILE };
             entries.push(json!({ "path": file.path, "mode": mode, "type": "blob", "sha": blob["sha"] }));
         }
         let tree = json!({ "base_tree": tip.commit().as_str(), "tree": entries });

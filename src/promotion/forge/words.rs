@@ -144,7 +144,8 @@ pub(super) fn pull(kind: Kind, answer: &Value) -> Option<Pull> {
 
 /// How one is.
 pub(super) fn state(answer: &Value) -> Option<PullState> {
-    let commit = ["merge_commit_sha", "squash_commit_sha", "merged_commit_sha"];
+    // A fast-forward at GitLab has no other name than its own.
+    let commit = ["merge_commit_sha", "squash_commit_sha", "merged_commit_sha", "sha"];
     let commit = || commit.iter().find_map(|key| answer[*key].as_str()).filter(|sha| !sha.is_empty()).map(str::to_owned);
     Some(match answer["state"].as_str()? {
         "merged" => PullState::Merged { commit: commit() },
@@ -161,6 +162,14 @@ pub(super) fn branch(kind: Kind, branch: &str) -> String {
         Kind::Gitea => format!("branches/{}", segment(branch)),
         Kind::GitHub => format!("git/refs/heads/{}", path(branch)),
         Kind::GitLab => format!("repository/branches/{}", segment(branch)),
+    }
+}
+
+/// Where a branch is looked at.
+pub(super) fn reference(kind: Kind, name: &str) -> String {
+    match kind {
+        Kind::GitHub => format!("git/ref/heads/{}", path(name)),
+        Kind::Gitea | Kind::GitLab => branch(kind, name),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::backing::Backing;
 use crate::edit::{Edit, Helm, Kustomization, Values};
 use crate::git::{Cache, GitError, Tip};
 use crate::operate::OperateError;
@@ -67,12 +68,28 @@ impl Promotions {
         let rule = self.rule(name).ok_or_else(|| OperateError::Unknown(name.chars().take(80).collect()))?;
         let place = self.place(rule).ok_or_else(|| OperateError::Unknown(rule.name.clone()))?;
         let held = place.hold().await?;
-        let cache = held.branch()?.backing().git().ok_or_else(without_git)?;
-        let tip = cache.fetch().await?;
-        let names = self.names(&rule.branch).and(names);
-        let mut check = of_target(cache, &tip, rule, &names).await?;
+        let backing = held.branch()?.backing();
+        let mut check = match backing.git() {
+            Some(cache) => {
+                let tip = cache.fetch().await?;
+                of_target(cache, &tip, rule, &self.names(&rule.branch).and(names)).await?
+            }
+            None => of_place(backing, rule).await?,
+        };
         drop(held);
         check.report.add(missing(&*self.0.content, &check.report.wanted).await?);
+        let written = self.ledger(&rule.name).await?.written;
+        if let (Some(written), Some(stands)) = (written, &check.stands)
+            && (written.values.image() != stands.image() || written.values.name != stands.name)
+        {
+            let what = format!(
+                "has {}, which somebody else wrote after {}; the next promotion will be held",
+                crate::work::shown(stands),
+                crate::work::shown(&written.values)
+            );
+            let path = check.path.clone();
+            check.report.add([Finding { path, line: None, what, is_fatal: false }]);
+        }
         Ok(check)
     }
 
@@ -91,6 +108,29 @@ impl Promotions {
 
 fn without_git() -> OperateError {
     OperateError::Conflict("a whole repository is looked at with git alone; this promotion uses the API of its forge".to_owned())
+}
+
+/// Looks at the place alone, where a whole repository cannot be had.
+async fn of_place(backing: &Backing, rule: &Rule) -> Result<Check, OperateError> {
+    let tip = backing.fetch().await?;
+    let (path, stands) = crate::land::place_at(backing, &tip, &rule.path, &rule.edit).await?;
+    let mut check = Check {
+        promotion: rule.name.clone(),
+        commit: tip.commit().as_str().to_owned(),
+        path,
+        stands: None,
+        would_be_added: false,
+        matched: Matched::default(),
+        report: Report::default(),
+    };
+    match stands {
+        Ok(values) => {
+            check.would_be_added = values == Values::default();
+            check.stands = Some(values).filter(|_| !check.would_be_added);
+        }
+        Err(refusal) => check.report.add([fatal(&check.path, refusal.line, refusal.why)]),
+    }
+    Ok(check)
 }
 
 /// The name that an edit writes.

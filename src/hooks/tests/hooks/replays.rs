@@ -36,7 +36,7 @@ async fn a_delivery_that_is_sent_again_is_known_by_its_bytes_whatever_it_is_call
 }
 
 #[tokio::test]
-async fn a_generic_sender_may_say_the_same_thing_twice_under_another_id() {
+async fn what_a_generic_sender_signed_is_done_once_under_whatever_id() {
     let (records, clock) = (Memory::default(), Arc::new(ManualClock::new()));
     let (seen, inbound) = (seen(&records, &clock, SeenLimits::default()), inbound(InboundKind::Generic));
     let sent = Sent::json(&json!({ "build": "now" }));
@@ -45,7 +45,12 @@ async fn a_generic_sender_may_say_the_same_thing_twice_under_another_id() {
     seen.done(&inbound, &one).await.unwrap();
     assert!(seen.is_done(&inbound, &one).await.unwrap());
     let two = sent.with("x-request-id", "2").read(&inbound).unwrap();
-    assert!(!seen.is_done(&inbound, &two).await.unwrap());
+    assert!(seen.is_done(&inbound, &two).await.unwrap());
+    // Who means it twice says so in what is signed.
+    let again = Sent::json(&json!({ "build": "now", "at": 2 }));
+    let signature = format!("sha256={}", openssl_hmac("sha256", SECRET.as_bytes(), &again.body));
+    let again = again.with("x-signature-256", &signature).with("x-request-id", "1").read(&inbound).unwrap();
+    assert!(!seen.is_done(&inbound, &again).await.unwrap());
 }
 
 #[tokio::test]

@@ -33,6 +33,16 @@ fn refused(file: &str, line: Option<usize>, why: &str) {
 }
 
 #[test]
+fn a_name_that_stays_is_left_as_it_is_written() {
+    for name in ["127.0.0.1:5000/ghost/x", "10.0.0.1/x", "'a/b'", "registry.example.org/x"] {
+        becomes(
+            &format!("images:\n- name: ghost/x\n  newName: {name}\n  newTag: v1\n"),
+            &format!("images:\n- name: ghost/x\n  newName: {name}\n  newTag: v2\n"),
+        );
+    }
+}
+
+#[test]
 fn one_value_changes_and_no_other_byte() {
     becomes("images:\n- name: ghost/x\n  newTag: v1\n", "images:\n- name: ghost/x\n  newTag: v2\n");
     becomes("images:\n- newTag: \"v1\" # now\n  name: 'ghost/x'", "images:\n- newTag: \"v2\" # now\n  name: 'ghost/x'");

@@ -1,0 +1,316 @@
+//! From what a request shows to who it is.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use moka::sync::Cache;
+use oci::RepositoryName;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest as _, Sha256};
+use telemetry::Clock;
+use tokio::sync::Semaphore;
+
+use crate::access::Identity;
+use crate::credentials::Credentials;
+use crate::htpasswd::Htpasswd;
+use crate::patience::Patience;
+use crate::policy::{Policy, Verb};
+use crate::principal::Principal;
+use crate::scope::Scope;
+use crate::signer::Signer;
+use crate::token::{Claims, Granted, ISSUER, REFRESH_LIFETIME};
+
+/// Passwords that are looked at together: each takes a processor for tens of milliseconds.
+const LOOKS: usize = 2;
+/// Those that may wait for that.
+const QUEUE: usize = 64;
+/// What is remembered of right passwords and tokens, and for how long.
+const REMEMBERED: u64 = 10_000;
+const REMEMBERED_FOR: Duration = Duration::from_mins(1);
+/// What says that a token is one of access, or one that others are had for.
+const ACCESS: &str = "access";
+const REFRESH: &str = "refresh";
+/// The kind of accounts of the file.
+const USER: &str = "user";
+
+/// What it is made over.
+pub struct Parts {
+    /// The rules.
+    pub policy: Policy,
+    /// Accounts with passwords.
+    pub accounts: Htpasswd,
+    /// What signs our own tokens.
+    pub signer: Signer,
+    /// How this server is called in tokens: what is made for another one is not taken.
+    pub service: String,
+    /// How long an access token is taken.
+    pub token_lifetime: Duration,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why nobody was made out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// What was shown is wrong, over, or cannot be read; which of them, only the log is told.
+    Wrong(&'static str),
+    /// There were too many wrong ones: come again after that.
+    Wait(Duration),
+}
+
+/// What a token is asked for.
+#[derive(Clone, Debug)]
+pub struct TokenRequest {
+    /// The scopes.
+    pub scopes: Vec<Scope>,
+    /// A refresh token is wanted too.
+    pub is_offline: bool,
+}
+
+/// A token that was made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The access token.
+    pub token: SecretString,
+    /// How long it is taken.
+    pub expires_in: Duration,
+    /// When it was made, in seconds since 1970.
+    pub issued_at: u64,
+    /// What another one is had for without a password.
+    pub refresh_token: Option<SecretString>,
+}
+
+/// Makes out who asks. Cheap to clone.
+#[derive(Clone)]
+pub struct Auth(Arc<Inner>);
+
+struct Inner {
+    policy: RwLock<Arc<Policy>>,
+    accounts: RwLock<Arc<Htpasswd>>,
+    signer: Signer,
+    service: String,
+    token_lifetime: Duration,
+    patience: Patience,
+    looks: Semaphore,
+    queue: Semaphore,
+    /// Stamps of accounts by a mark of name and password that only this process can make.
+    passwords: Cache<[u8; 32], Arc<str>>,
+    process: [u8; 32],
+    /// Claims of tokens by their SHA-256.
+    tokens: Cache<[u8; 32], Arc<Claims>>,
+}
+
+impl Auth {
+    /// Over these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(Inner {
+            policy: RwLock::new(Arc::new(parts.policy)),
+            accounts: RwLock::new(Arc::new(parts.accounts)),
+            signer: parts.signer,
+            service: parts.service,
+            token_lifetime: parts.token_lifetime,
+            patience: Patience::new(parts.clock),
+            looks: Semaphore::new(LOOKS),
+            queue: Semaphore::new(QUEUE),
+            passwords: Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build(),
+            process: rand::random(),
+            tokens: Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build(),
+        }))
+    }
+
+    /// Other accounts from now on.
+    pub fn set_accounts(&self, accounts: Htpasswd) {
+        *self.0.accounts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(accounts);
+    }
+
+    /// Other rules from now on.
+    pub fn set_policy(&self, policy: Policy) {
+        *self.0.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+    }
+
+    /// The rules as they are now.
+    #[must_use]
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.0.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How this server is called in tokens.
+    #[must_use]
+    pub fn service(&self) -> &str {
+        &self.0.service
+    }
+
+    fn accounts(&self) -> Arc<Htpasswd> {
+        Arc::clone(&self.0.accounts.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn identity(&self, principal: Principal, access: Option<Vec<Granted>>) -> Identity {
+        Identity { principal, access, policy: self.policy() }
+    }
+
+    /// Somebody of whom nothing is known.
+    #[must_use]
+    pub fn anonymous(&self) -> Identity {
+        self.identity(Principal::anonymous(), None)
+    }
+
+    /// Who sends this, from this address.
+    pub async fn identify(&self, authorization: Option<&[u8]>, address: IpAddr) -> Result<Identity, Failure> {
+        match Credentials::parse(authorization) {
+            Credentials::None => Ok(self.anonymous()),
+            Credentials::Basic { name, password } => self.by_password(&name, password, address).await,
+            Credentials::Bearer(token) => self.by_token(token.expose_secret()).await,
+            Credentials::Strange => Err(Failure::Wrong("the header Authorization cannot be read")),
+        }
+    }
+
+    /// Somebody with a name and a password.
+    pub async fn by_password(&self, name: &str, password: SecretString, address: IpAddr) -> Result<Identity, Failure> {
+        let principal = || self.identity(Principal::known(USER, name), None);
+        let mark = self.mark_of(name, password.expose_secret());
+        if let (Some(known), Some(now)) = (self.0.passwords.get(&mark), self.stamp(name))
+            && *known == *now
+        {
+            return Ok(principal());
+        }
+        if let Some(wait) = self.0.patience.wait(address, name) {
+            return Err(Failure::Wait(wait));
+        }
+        let Ok(_place) = self.0.queue.try_acquire() else { return Err(Failure::Wait(Duration::from_secs(1))) };
+        let Ok(_look) = self.0.looks.acquire().await else { return Err(Failure::Wait(Duration::from_secs(1))) };
+        let (accounts, asked) = (self.accounts(), name.to_owned());
+        let looked = tokio::task::spawn_blocking(move || accounts.verify(&asked, password.expose_secret())).await;
+        if !looked.unwrap_or(false) {
+            self.0.patience.failed(address, name);
+            return Err(Failure::Wrong("the password is wrong, or there is no such account"));
+        }
+        self.0.patience.succeeded(address, name);
+        if let Some(stamp) = self.stamp(name) {
+            self.0.passwords.insert(mark, stamp.into());
+        }
+        Ok(principal())
+    }
+
+    async fn by_token(&self, token: &str) -> Result<Identity, Failure> {
+        let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let claims = match self.0.tokens.get(&key) {
+            Some(claims) if claims.exp > self.0.signer.now() => claims,
+            _ => {
+                let claims = self.claims(token, ACCESS).await?;
+                self.0.tokens.insert(key, Arc::clone(&claims));
+                claims
+            }
+        };
+        self.is_current(&claims)?;
+        Ok(self.identity(claims.who.clone(), Some(claims.access.clone())))
+    }
+
+    async fn claims(&self, token: &str, kind: &str) -> Result<Arc<Claims>, Failure> {
+        let wrong = Failure::Wrong("the token is not one of ours, or is over");
+        let claims: Claims = self.0.signer.verify(token, &self.0.service).await.ok_or(wrong)?;
+        if claims.kind == kind { Ok(Arc::new(claims)) } else { Err(Failure::Wrong("the token is of another kind")) }
+    }
+
+    /// Is the account still as it was when the token was made?
+    fn is_current(&self, claims: &Claims) -> Result<(), Failure> {
+        let Some(name) = claims.who.name().strip_prefix("user:") else { return Ok(()) };
+        if claims.stamp.is_some() && claims.stamp == self.stamp(name) {
+            return Ok(());
+        }
+        Err(Failure::Wrong("the account has another password by now, or is gone"))
+    }
+
+    /// Somebody with a refresh token.
+    pub async fn by_refresh_token(&self, token: &str) -> Result<Identity, Failure> {
+        let claims = self.claims(token, REFRESH).await?;
+        self.is_current(&claims)?;
+        Ok(self.identity(claims.who.clone(), None))
+    }
+
+    /// A token for as much of what is asked as the rules allow; asking for more is no error. [distribution, spec/auth/token]
+    #[must_use]
+    pub fn grant(&self, identity: &Identity, request: &TokenRequest) -> Option<Made> {
+        let access = request.scopes.iter().filter_map(|scope| granted(identity, scope)).collect();
+        let now = self.0.signer.now();
+        let lifetime = self.0.token_lifetime;
+        let token = self.0.signer.sign(&self.claims_of(identity, ACCESS, now, lifetime, access))?;
+        let refresh = (request.is_offline && !identity.principal().is_anonymous())
+            .then(|| self.0.signer.sign(&self.claims_of(identity, REFRESH, now, REFRESH_LIFETIME, Vec::new())))
+            .flatten();
+        Some(Made { token: token.into(), expires_in: lifetime, issued_at: now, refresh_token: refresh.map(Into::into) })
+    }
+
+    fn claims_of(&self, identity: &Identity, kind: &str, now: u64, lifetime: Duration, access: Vec<Granted>) -> Claims {
+        let who = identity.principal().clone();
+        Claims {
+            iss: ISSUER.to_owned(),
+            aud: self.0.service.clone(),
+            sub: who.name().to_owned(),
+            iat: now,
+            nbf: now,
+            exp: now + lifetime.as_secs(),
+            kind: kind.to_owned(),
+            stamp: who.name().strip_prefix("user:").and_then(|name| self.stamp(name)),
+            who,
+            access,
+        }
+    }
+
+    /// What tells an account as it is from what it was and will be.
+    fn stamp(&self, name: &str) -> Option<String> {
+        let accounts = self.accounts();
+        let hash = accounts.stamp(name)?;
+        let digest = Sha256::new().chain_update(b"stamp").chain_update(hash.expose_secret()).finalize();
+        Some(URL_SAFE_NO_PAD.encode(&digest[..12]))
+    }
+
+    fn mark_of(&self, name: &str, password: &str) -> [u8; 32] {
+        let Ok(mac) = Hmac::<Sha256>::new_from_slice(&self.0.process) else { return [0; 32] };
+        let mac = mac.chain_update(name.as_bytes()).chain_update(b"\n").chain_update(password.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+
+    /// What shows that something (an upload session) was begun by this principal.
+    #[must_use]
+    pub fn mark(&self, identity: &Identity, what: &str) -> Option<String> {
+        self.0.signer.mark(&owned(identity, what))
+    }
+
+    /// Was it?
+    #[must_use]
+    pub fn is_marked(&self, identity: &Identity, what: &str, mark: &str) -> bool {
+        self.0.signer.is_mark(&owned(identity, what), mark)
+    }
+}
+
+fn owned(identity: &Identity, what: &str) -> String {
+    format!("{}\n{what}", identity.principal().name())
+}
+
+/// What of a scope somebody may.
+fn granted(identity: &Identity, scope: &Scope) -> Option<Granted> {
+    let named = |actions: Vec<String>| Granted { kind: scope.kind.clone(), name: scope.name.clone(), actions };
+    match scope.kind.as_str() {
+        "repository" => {
+            let name = RepositoryName::parse(&scope.name).ok();
+            let may = |verb: &&Verb| name.as_ref().is_some_and(|name| identity.may(**verb, Some(name)));
+            let actions: Vec<String> = scope.verbs.iter().filter(may).map(|verb| verb.as_str().to_owned()).collect();
+            (!actions.is_empty()).then(|| named(actions))
+        }
+        // The catalog lists what somebody may pull, so that whoever may pull anything may ask for it.
+        "registry" if scope.name == "catalog" && identity.may(Verb::Pull, None) => Some(named(vec!["*".to_owned()])),
+        _ => None,
+    }
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Auth")
+    }
+}

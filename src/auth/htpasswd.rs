@@ -1,0 +1,158 @@
+//! Accounts in a file as `htpasswd -B` makes it: `name:hash`, bcrypt or argon2.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use argon2::{Argon2, PasswordHash, PasswordVerifier};
+use secrecy::{ExposeSecret, SecretString};
+
+/// bcrypt reads no more bytes of a password, so that a longer one would be let in by its beginning.
+const LONGEST_FOR_BCRYPT: usize = 72;
+/// Passwords are not longer for any of them.
+const LONGEST: usize = 1024;
+/// A cost beyond that takes seconds for each look.
+const HIGHEST_COST: u32 = 16;
+
+/// The accounts of a file.
+#[derive(Clone, Default)]
+pub struct Htpasswd {
+    accounts: HashMap<String, SecretString>,
+}
+
+/// What is wrong with a file of accounts.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {what}")]
+pub struct HtpasswdError {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong, and what to do. Never what stands there.
+    pub what: &'static str,
+}
+
+impl Htpasswd {
+    /// Reads a file. Empty lines and those that begin with `#` say nothing.
+    pub fn parse(text: &str) -> Result<Self, HtpasswdError> {
+        let mut accounts = HashMap::new();
+        for (index, line) in text.lines().enumerate() {
+            let wrong = |what| HtpasswdError { line: index + 1, what };
+            let line = line.trim_end();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (name, hash) = line.split_once(':').ok_or(wrong("is not name:hash"))?;
+            if name.is_empty() || name.len() > 255 || name.chars().any(|letter| letter.is_control() || letter.is_whitespace()) {
+                return Err(wrong("the name is empty, too long, or has spaces or control characters"));
+            }
+            check(hash).map_err(wrong)?;
+            if accounts.insert(name.to_owned(), SecretString::from(hash)).is_some() {
+                return Err(wrong("the name stands in the file twice"));
+            }
+        }
+        Ok(Self { accounts })
+    }
+
+    /// Is that the password of the account? Takes tens of milliseconds, also for an account that is not there.
+    #[must_use]
+    pub fn verify(&self, name: &str, password: &str) -> bool {
+        let known = self.accounts.get(name).map(ExposeSecret::expose_secret);
+        // Of cost 10: what is asked for somebody who is not there takes as long.
+        let hash = known.unwrap_or("$2b$10$abcdefghijklmnopqrstuuJ2f5qg7VhVhYJcWb1kB6yQO9qX8G4yq");
+        let is_right = if hash.starts_with("$argon2") {
+            password.len() <= LONGEST
+                && PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        } else {
+            password.len() <= LONGEST_FOR_BCRYPT && bcrypt::verify(password, hash).unwrap_or(false)
+        };
+        is_right && known.is_some()
+    }
+
+    /// What tells this password from the next one of the account: what is made from the one is of no use after the other is set.
+    #[must_use]
+    pub fn stamp(&self, name: &str) -> Option<&SecretString> {
+        self.accounts.get(name)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// Are there none?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.accounts.is_empty()
+    }
+}
+
+fn check(hash: &str) -> Result<(), &'static str> {
+    if ["$2a$", "$2b$", "$2x$", "$2y$"].iter().any(|prefix| hash.starts_with(prefix)) {
+        let cost: Option<u32> = hash.get(4..6).and_then(|cost| cost.parse().ok());
+        return match cost {
+            Some(4..=HIGHEST_COST) if hash.len() == 60 && hash.is_ascii() => Ok(()),
+            Some(cost) if cost > HIGHEST_COST => {
+                Err("the cost of the bcrypt hash is above 16, which takes seconds for each look")
+            }
+            _ => Err("the bcrypt hash is damaged; make it anew with htpasswd -B"),
+        };
+    }
+    if hash.starts_with("$argon2") {
+        return PasswordHash::new(hash).map(|_| ()).map_err(|_| "the argon2 hash is damaged");
+    }
+    Err("the hash is neither bcrypt nor argon2; make it with htpasswd -B (MD5, SHA-1, crypt and plain text are not taken)")
+}
+
+impl fmt::Debug for Htpasswd {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Htpasswd").field("accounts", &self.accounts.len()).finish()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use argon2::PasswordHasher;
+
+    use super::*;
+
+    fn file() -> String {
+        let bcrypt = bcrypt::hash("s3cret", 4).unwrap();
+        let argon = Argon2::default().hash_password_with_salt(b"other", b"0123456789abcdef").unwrap();
+        format!("# accounts\nalice:{bcrypt}\n\nbob:{argon}\n")
+    }
+
+    #[test]
+    fn passwords_are_known_and_others_are_not() {
+        let accounts = Htpasswd::parse(&file()).unwrap();
+        assert!(accounts.verify("alice", "s3cret") && accounts.verify("bob", "other"));
+        for (name, password) in [("alice", "other"), ("alice", ""), ("bob", "s3cret"), ("carol", "s3cret"), ("", "")] {
+            assert!(!accounts.verify(name, password), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_password_that_bcrypt_would_cut_is_refused() {
+        let long = "x".repeat(73);
+        let hash = bcrypt::hash(&long[..72], 4).unwrap();
+        let accounts = Htpasswd::parse(&format!("a:{hash}")).unwrap();
+        assert!(accounts.verify("a", &long[..72]) && !accounts.verify("a", &long));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_what_stands_there() {
+        for (text, line, what) in [
+            ("alice", 1, "name:hash"),
+            ("a:b\n", 1, "neither"),
+            ("#\n:$2b$", 2, "name is empty"),
+            ("a:$2b$10$short", 1, "damaged"),
+            ("a:$apr1$x$y", 1, "neither"),
+            ("a:{SHA}abc", 1, "neither"),
+            ("a:$argon2id$zzz", 1, "argon2"),
+        ] {
+            let error = Htpasswd::parse(text).unwrap_err();
+            assert!(error.line == line && error.what.contains(what), "{error}");
+        }
+        let twice = file() + &file();
+        assert!(Htpasswd::parse(&twice).unwrap_err().to_string().contains("twice"));
+    }
+}

@@ -1,0 +1,106 @@
+//! Whoever guesses passwords waits longer each time.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::sync::Cache;
+use telemetry::Clock;
+
+/// Wrong passwords that cost nothing.
+const FREE: u32 = 5;
+/// The wait after the first that costs, doubled each time.
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_mins(5);
+/// Accounts and addresses that are remembered; beyond that the ones that were quiet longest are forgotten.
+const REMEMBERED: u64 = 100_000;
+/// Failures of one address with all its accounts, before it waits whatever it asks for.
+const FREE_OF_ADDRESS: u32 = 50;
+
+#[derive(Clone, Copy, Debug)]
+struct Failures {
+    count: u32,
+    /// Not before this many milliseconds since 1970.
+    until: u128,
+}
+
+/// What is remembered of wrong passwords, by account and address: nobody locks another out.
+#[derive(Clone)]
+pub(crate) struct Patience {
+    failures: Cache<(IpAddr, String), Failures>,
+    clock: Arc<dyn Clock>,
+}
+
+fn pause(count: u32, free: u32) -> Duration {
+    let over = count.saturating_sub(free);
+    if over == 0 { Duration::ZERO } else { FIRST.saturating_mul(1 << (over - 1).min(16)).min(LONGEST) }
+}
+
+impl Patience {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        let failures = Cache::builder().max_capacity(REMEMBERED).time_to_idle(LONGEST * 4).build();
+        Self { failures, clock }
+    }
+
+    fn now(&self) -> u128 {
+        self.clock.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis()
+    }
+
+    /// How long this account at this address has to wait before it is looked at.
+    pub(crate) fn wait(&self, address: IpAddr, account: &str) -> Option<Duration> {
+        let now = self.now();
+        let keys = [(address, account.to_owned()), (address, String::new())];
+        let until = keys.iter().filter_map(|key| self.failures.get(key)).map(|failures| failures.until).max()?;
+        let left = until.checked_sub(now).filter(|left| *left > 0)?;
+        Some(Duration::from_millis(u64::try_from(left).unwrap_or(u64::MAX)))
+    }
+
+    /// A password was wrong.
+    pub(crate) fn failed(&self, address: IpAddr, account: &str) {
+        for (key, free) in [((address, account.to_owned()), FREE), ((address, String::new()), FREE_OF_ADDRESS)] {
+            let count = self.failures.get(&key).map_or(0, |failures| failures.count).saturating_add(1);
+            let until = self.now() + pause(count, free).as_millis();
+            self.failures.insert(key, Failures { count, until });
+        }
+    }
+
+    /// It was right.
+    pub(crate) fn succeeded(&self, address: IpAddr, account: &str) {
+        self.failures.invalidate(&(address, account.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use telemetry::SystemClock;
+
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_end() {
+        assert_eq!(pause(FREE, FREE), Duration::ZERO);
+        assert_eq!((pause(FREE + 1, FREE), pause(FREE + 3, FREE)), (FIRST, FIRST * 4));
+        assert_eq!(pause(u32::MAX, FREE), LONGEST);
+    }
+
+    #[test]
+    fn a_guesser_waits_and_nobody_else_does() {
+        let patience = Patience::new(Arc::new(SystemClock::default()));
+        let [one, other] = [1, 2].map(|last| IpAddr::from(Ipv4Addr::new(127, 0, 0, last)));
+        for _ in 0..FREE {
+            patience.failed(one, "alice");
+        }
+        assert_eq!(patience.wait(one, "alice"), None);
+        patience.failed(one, "alice");
+        assert!(patience.wait(one, "alice").is_some());
+        assert_eq!((patience.wait(one, "bob"), patience.wait(other, "alice")), (None, None));
+        patience.succeeded(one, "alice");
+        assert_eq!(patience.wait(one, "alice"), None);
+        for account in 0..=FREE_OF_ADDRESS {
+            patience.failed(one, &account.to_string());
+        }
+        assert!(patience.wait(one, "carol").is_some() && patience.wait(other, "carol").is_none());
+    }
+}

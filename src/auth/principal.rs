@@ -1,0 +1,80 @@
+//! Who asks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Somebody who asks, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Principal {
+    /// `anonymous`, `user:alice`, `robot:ci`, `oidc:PROVIDER:SUBJECT`, `cert:NAME`.
+    name: String,
+    /// What it belongs to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<String>,
+    /// What an issuer says of it, by the names of the claims.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    claims: BTreeMap<String, String>,
+}
+
+/// The name of those of whom nothing is known.
+const ANONYMOUS: &str = "anonymous";
+
+impl Principal {
+    /// Somebody of whom nothing is known.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self { name: ANONYMOUS.to_owned(), groups: Vec::new(), claims: BTreeMap::new() }
+    }
+
+    /// Somebody known by a name of a kind: `user`, `robot`, `cert`, `oidc:PROVIDER`.
+    #[must_use]
+    pub fn known(kind: &str, name: &str) -> Self {
+        Self { name: format!("{kind}:{name}"), ..Self::anonymous() }
+    }
+
+    /// The same in these groups.
+    #[must_use]
+    pub fn in_groups(mut self, groups: Vec<String>) -> Self {
+        self.groups = groups;
+        self
+    }
+
+    /// The same with what an issuer says of it.
+    #[must_use]
+    pub fn with_claims(mut self, claims: BTreeMap<String, String>) -> Self {
+        self.claims = claims;
+        self
+    }
+
+    /// Its name, with its kind before it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it belongs to.
+    #[must_use]
+    pub fn groups(&self) -> &[String] {
+        &self.groups
+    }
+
+    /// What an issuer says of it under this name.
+    #[must_use]
+    pub fn claim(&self, name: &str) -> Option<&str> {
+        self.claims.get(name).map(String::as_str)
+    }
+
+    /// Is nothing known of it?
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        self.name == ANONYMOUS
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.name)
+    }
+}
