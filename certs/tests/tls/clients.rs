@@ -80,20 +80,21 @@ fn a_revoked_client_is_refused_and_the_others_are_not() {
 }
 
 #[test]
-fn an_authority_below_needs_a_list_too() {
+fn each_authority_of_a_clients_chain_needs_its_list() {
     let (authority, root) = (Authority::new("ca"), Authority::new("root"));
     let below = root.below("below");
     let own = authority.issue(&["one.example"]);
-    let client = below.client(7, &["spiffe://example.org/web"]);
-    let load = |lists: &str| {
-        let stage = Stage::new(&[&own]).asking(&root, true).revoking(lists);
-        stage.write("clients.pem", &format!("{}{}", root.pem(), below.pem()));
-        stage.load()
+    let with = |serial, lists: &[String]| {
+        let mut client = below.client(serial, &["spiffe://example.org/web"]);
+        client.behind.push(below.inner.der().clone());
+        let tls = Stage::new(&[&own]).asking(&root, true).revoking(&lists.concat()).load();
+        connect(&Client::trusting(&[&authority]).showing(&client).config(), &tls.config(), "one.example")
     };
-    let lists = format!("{}{}", root.revokes(&[], (2040, 1, 1)), below.revokes(&[7], (2040, 1, 1)));
-    let config = Client::trusting(&[&authority]).showing(&client).config();
-    let error = connect(&config, &load(&lists).config(), "one.example").unwrap_err();
-    assert_eq!(error, Error::InvalidCertificate(CertificateError::Revoked));
+    let (of_root, of_below) = (root.revokes(&[], (2040, 1, 1)), below.revokes(&[7], (2040, 1, 1)));
+    let unknown = Error::InvalidCertificate(CertificateError::UnknownRevocationStatus);
+    assert_eq!(with(8, std::slice::from_ref(&of_root)).unwrap_err(), unknown);
+    assert!(with(8, &[of_root.clone(), of_below.clone()]).is_ok());
+    assert_eq!(with(7, &[of_root, of_below]).unwrap_err(), Error::InvalidCertificate(CertificateError::Revoked));
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub(crate) struct Issued {
     pub(crate) der: CertificateDer<'static>,
     pub(crate) pem: String,
     pub(crate) key: String,
+    /// What a client sends behind its own certificate.
+    pub(crate) behind: Vec<CertificateDer<'static>>,
     key_der: Vec<u8>,
 }
 
@@ -58,7 +60,13 @@ impl Authority {
         change(&mut params);
         let key = key(algorithm);
         let made = params.signed_by(&key, &self.inner).unwrap();
-        Issued { der: made.der().clone(), pem: made.pem(), key: key.serialize_pem(), key_der: key.serialize_der() }
+        Issued {
+            der: made.der().clone(),
+            pem: made.pem(),
+            key: key.serialize_pem(),
+            behind: Vec::new(),
+            key_der: key.serialize_der(),
+        }
     }
 
     /// A client with a serial number and names as URIs.
@@ -72,11 +80,6 @@ impl Authority {
     /// A list that revokes these serial numbers and is good until the given day.
     pub(crate) fn revokes(&self, serials: &[u64], until: (i32, u8, u8)) -> String {
         list(&self.inner, serials, until)
-    }
-
-    /// The same, in the name of this authority but signed by a stranger.
-    pub(crate) fn forged(&self, name: &str) -> String {
-        list(&Issuer::new(ca(name), key(&PKCS_ECDSA_P256_SHA256)), &[], (2040, 1, 1))
     }
 }
 
@@ -159,7 +162,7 @@ impl Client {
         let mut config = match self.own {
             Some(own) => {
                 let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.key_der));
-                builder.with_client_auth_cert(vec![own.der], key).unwrap()
+                builder.with_client_auth_cert([vec![own.der], own.behind].concat(), key).unwrap()
             }
             None => builder.with_no_client_auth(),
         };

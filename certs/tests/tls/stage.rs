@@ -51,6 +51,12 @@ impl Stage {
         path
     }
 
+    /// The first pair with this chain.
+    pub(crate) fn with(self, chain: &str) -> Self {
+        self.write("0.crt", chain);
+        self
+    }
+
     /// Writes one pair anew, its certificate first.
     pub(crate) fn replace(&self, index: usize, issued: &Issued) {
         self.write(&format!("{index}.crt"), &issued.pem);
