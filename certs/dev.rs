@@ -52,7 +52,8 @@ pub struct Made {
 /// if a name is none, if the authority cannot sign, and if the folder cannot be written.
 pub fn make(folder: &Path, names: &[String], now: SystemTime) -> Result<Made, Error> {
     let names = alternative(names)?;
-    fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
+    // Of two that begin at once the second waits: else the key of one could meet the certificate of the other.
+    let _turn = turn(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
     let (authority, is_new_authority) = Authority::open_or_make(folder, now)?;
 
     let not_before = now.checked_sub(BACKDATED).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -141,8 +142,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&pair).map_err(Error::Making)?;
-        // Of two that begin at once one finds the key there, so that no certificate meets the key of the other.
-        write_first(key, &pair.serialize_pem())?;
+        write(key, &pair.serialize_pem(), 0o600)?;
         write(path, &certificate.pem(), 0o644)?;
         let (der, pem) = (certificate.der().clone(), certificate.pem());
         Ok(Self { issuer: Issuer::new(params, pair), certificate: der, pem, not_after })
@@ -185,31 +185,27 @@ fn common_name(names: &[SanType]) -> DistinguishedName {
     subject
 }
 
+/// Makes the folder, and holds it until what is returned is dropped.
+fn turn(folder: &Path) -> io::Result<fs::File> {
+    fs::create_dir_all(folder)?;
+    let turn = fs::File::open(folder)?;
+    turn.lock()?;
+    Ok(turn)
+}
+
 /// Replaces the file in one step.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
-    let fail = |source| Error::Write { path: path.to_owned(), source };
-    staged(path, text, mode).map_err(fail)?.persist(path).map_err(|cause| fail(cause.error))?;
-    settle(path).map_err(fail)
+    replace(path, text, mode).map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
-/// Makes the file, a key, unless it is there.
-fn write_first(path: &Path, text: &str) -> Result<(), Error> {
-    let fail = |source| Error::Write { path: path.to_owned(), source };
-    staged(path, text, 0o600).map_err(fail)?.persist_noclobber(path).map_err(|cause| fail(cause.error))?;
-    settle(path).map_err(fail)
-}
-
-/// The text, on the disk, under another name of the same folder.
-fn staged(path: &Path, text: &str, mode: u32) -> io::Result<tempfile::NamedTempFile> {
-    let mut file = tempfile::NamedTempFile::new_in(folder(path))?;
+fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let folder = folder(path);
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(text.as_bytes())?;
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
-    Ok(file)
-}
-
-fn settle(path: &Path) -> io::Result<()> {
-    fs::File::open(folder(path))?.sync_all()
+    file.persist(path).map_err(|cause| cause.error)?;
+    fs::File::open(folder)?.sync_all()
 }
 
 fn folder(path: &Path) -> &Path {

@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use roadstead_certs::dev::{Made, make};
@@ -90,6 +91,19 @@ fn the_authority_of_the_folder_signs_again_so_that_clients_need_not_trust_anew()
     let elsewhere = TempDir::new().unwrap();
     let other = made(elsewhere.path(), &["two.example"], today()).unwrap();
     assert!(connect(&trusted, &served(&other).config(), "two.example").is_err());
+}
+
+#[test]
+fn two_that_make_at_once_leave_what_belongs_together() {
+    let folder = TempDir::new().unwrap();
+    let all: Vec<Made> = thread::scope(|scope| {
+        let one = || made(folder.path(), &["localhost"], today()).unwrap();
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(one)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert_eq!(all.iter().filter(|made| made.is_new_authority).count(), 1);
+    assert!(all.iter().all(|made| made.fingerprint == all[0].fingerprint));
+    connect(&trusting(&all[0]), &served(&all[0]).config(), "localhost").unwrap();
 }
 
 #[test]

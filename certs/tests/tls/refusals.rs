@@ -116,9 +116,14 @@ fn a_chain_in_the_wrong_order_is_refused_with_the_right_one() {
 #[test]
 fn a_certificate_with_no_issuer_beside_it_and_one_too_many_are_served() {
     let (root, stranger) = (Authority::new("root"), Authority::new("stranger"));
-    let issued = root.issue(&["one.example"]);
-    let tls = Stage::new(&[&issued]).with(&format!("{}{}{}", issued.pem, stranger.pem(), root.pem())).load();
-    connect(&Client::trusting(&[&root]).config(), &tls.config(), "one.example").unwrap();
+    let middle = root.below("middle");
+    let issued = middle.issue(&["one.example"]);
+    let (own, root_pem, middle, stranger) = (issued.pem.clone(), root.pem(), middle.pem(), stranger.pem());
+    for chain in [vec![&own, &stranger, &middle], vec![&own, &root_pem, &middle, &root_pem]] {
+        let tls = Stage::new(&[&issued]).with(&chain.into_iter().map(String::as_str).collect::<String>()).load();
+        connect(&Client::trusting(&[&root]).config(), &tls.config(), "one.example").unwrap();
+    }
+    Stage::new(&[&issued]).with(&own).load();
 }
 
 #[test]

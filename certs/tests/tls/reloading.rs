@@ -1,7 +1,8 @@
+use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use roadstead_certs::{Error, Reloaded};
+use roadstead_certs::{Error, Pair, Reloaded};
 
 use crate::people::{Authority, Client, connect};
 use crate::stage::{Stage, permit};
@@ -34,6 +35,27 @@ fn only_what_is_different_is_said_to_be() {
     assert_eq!(tls.reload().unwrap(), Reloaded::Unchanged);
     stage.replace(1, &authority.issue(&["two.example"]));
     assert_eq!(tls.reload().unwrap(), Reloaded::Changed { certificates: vec![stage.path("1.crt")], clients: false });
+}
+
+#[test]
+fn a_folder_that_is_exchanged_behind_a_link_is_seen() {
+    let authority = Authority::new("ca");
+    let (old, new) = (authority.issue(&["one.example"]), authority.issue(&["two.example"]));
+    let (mut stage, next) = (Stage::new(&[&old]), Stage::new(&[&new]));
+    // As Kubernetes mounts a secret: the files are links into a folder that is itself a link.
+    let links = tempfile::tempdir().unwrap();
+    let data = links.path().join("data");
+    symlink(stage.folder.path(), &data).unwrap();
+    for (name, file) in [("tls.crt", "data/0.crt"), ("tls.key", "data/0.key")] {
+        symlink(file, links.path().join(name)).unwrap();
+    }
+    let pair = Pair { certificate: links.path().join("tls.crt"), key: links.path().join("tls.key") };
+    stage.settings.certificates = vec![pair.clone()];
+    let tls = stage.load();
+    symlink(next.folder.path(), links.path().join("staged")).unwrap();
+    std::fs::rename(links.path().join("staged"), &data).unwrap();
+    assert_eq!(tls.reload().unwrap(), Reloaded::Changed { certificates: vec![pair.certificate], clients: false });
+    assert_eq!(tls.certificates()[0].names, ["two.example"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use roadstead_certs::{Reloaded, Tls};
+use rustls::client::{Resumption, Tls12Resumption};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind};
 
@@ -22,6 +23,24 @@ fn a_second_connection_resumes_the_session_of_the_first() {
         assert!(!is_resumed(&client, &tls));
         assert!(is_resumed(&client, &tls));
     }
+}
+
+#[test]
+fn a_client_without_tickets_resumes_too_but_not_after_a_change_of_authorities() {
+    let (authority, clients) = (Authority::new("ca"), Authority::new("clients"));
+    let stage = Stage::new(&[&authority.issue(&["one.example"])]).asking(&clients, false);
+    let tls = stage.load();
+    let mut client = ClientConfig::clone(&Client::trusting(&[&authority]).speaking(&TLS12).config());
+    client.resumption = Resumption::in_memory_sessions(8).tls12_resumption(Tls12Resumption::SessionIdOnly);
+    let client = Arc::new(client);
+    assert!(!is_resumed(&client, &tls));
+    assert!(is_resumed(&client, &tls));
+    stage.replace(0, &authority.issue(&["one.example"]));
+    tls.reload().unwrap();
+    assert!(is_resumed(&client, &tls));
+    stage.write("clients.pem", &Authority::new("others").pem());
+    tls.reload().unwrap();
+    assert!(!is_resumed(&client, &tls));
 }
 
 #[test]
