@@ -41,11 +41,11 @@ impl Choice {
         choice
     }
 
-    /// The chains for a name, the best first. A wildcard stands for one label (RFC 6125, section 6.4.3).
+    /// The chains for a name, the best first; rustls gives it in lower case. A wildcard stands for one label (RFC 6125, section
+    /// 6.4.3).
     fn named(&self, name: &str) -> Option<&[Arc<CertifiedKey>]> {
-        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         let wildcard = || self.wildcards.get(name.split_once('.')?.1);
-        self.exact.get(&name).or_else(wildcard).map(Vec::as_slice)
+        self.exact.get(name).or_else(wildcard).map(Vec::as_slice)
     }
 }
 
