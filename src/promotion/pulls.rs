@@ -46,7 +46,11 @@ impl Promotions {
         drop(held);
         let Outcome::Committed { commit, parent, paths, path, before, after } = outcome else {
             self.withdraw(next.rule, &next.ledger, "what it proposed stands there already, or is not wanted any more").await?;
-            return Ok(self.landed(job, next, outcome).await?);
+            let name = self.landed(job, next, outcome).await?;
+            if proposed(&next.ledger).is_some() {
+                self.tidy(next.rule).await;
+            }
+            return Ok(name);
         };
         let change = Changed { intent: &intent, path: &path, before: &before, after: &after };
         let (title, body) = title_and_body(&message(&[change]));

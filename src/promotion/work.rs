@@ -71,6 +71,12 @@ impl Promotions {
         for rule in self.all().filter(|rule| rule.branch == job.key()) {
             match self.prepared(job, place, rule).await {
                 Ok(next) => due.extend(next),
+                // A forge that says no to a look says no to a request as well.
+                Err(Stop::Forge(error)) if !error.may_pass() => {
+                    if let Some(next) = self.next(rule, false).await? {
+                        names.push(self.failed(job, &next, &telemetry::chain(&error)).await?);
+                    }
+                }
                 Err(error) => {
                     self.trouble(rule, &error).await;
                     stop = Some(error);

@@ -26,7 +26,7 @@ fn servers(bare: &Bare, count: usize, places: usize) -> Vec<Server> {
     let settings = |server| {
         let section = |place| {
             let (name, repository) = (format!("p{place}"), format!("micro/app{place}"));
-            rule(&name, &repository, "[{ glob = \"*\" }]", &bare.url(), &image(server, place), "limit = 10000")
+            rule(&name, &repository, "[{ glob = \"*\" }]", &bare.url(), &image(server, place), "limit = 1000")
         };
         (0..places).map(section).collect::<String>()
     };
