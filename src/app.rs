@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use admin::{Admin, Token};
 use anyhow::Context;
-use api::{Api, Guard, Readiness};
+use api::{Api, Readiness};
+use auth::Auth;
 use proxy::PullThrough;
 use registry::{Limits, Registry, Rules};
 use server::{RequestLog, Server};
@@ -23,6 +24,7 @@ use crate::config::{self, Config};
 use crate::durable::Durable;
 use crate::front::Front;
 use crate::wiring::hooks::Triggers;
+use crate::wiring::identity::{self, Reloading, Source};
 use crate::wiring::{self, ApiNames, RegistryCache};
 
 /// How often upload sessions that nobody goes on with are looked for.
@@ -39,6 +41,8 @@ pub struct App {
     server: Server,
     front: Front,
     durable: Durable,
+    reloading: Reloading,
+    source: Option<Source>,
     /// Cancelled when the server is told to stop.
     stop: CancellationToken,
     registry: Registry,
@@ -51,7 +55,8 @@ pub struct App {
 /// Opens the store, makes every room and binds the socket, with the given clock. Every error says what to do.
 pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App> {
     let metrics = Metrics::new();
-    let tls = tls(&config)?;
+    let tls = identity::tls(&config)?;
+    let encryption = tls.as_ref().map(|tls| identity::encryption(tls, &clock));
     let limits = server::Limits {
         header_timeout: config.server.header_timeout,
         idle_timeout: config.server.idle_timeout,
@@ -59,7 +64,7 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
         drain_timeout: config.server.drain_timeout,
     };
     // The socket first: a taken port must not disturb the store of whoever has it.
-    let server = Server::bind(&config.server.listen.to_string(), tls, limits, metrics.clone()).await?;
+    let server = Server::bind(&config.server.listen.to_string(), encryption, limits, metrics.clone()).await?;
     let transport = wiring::transport(&config.storage)?;
     let around = Surroundings { transport, ..Surroundings::new(Arc::clone(&clock), metrics.clone()) };
     let store = Store::open_in(&config.storage.location, around).await?;
@@ -74,12 +79,13 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     let pull = PullThrough::new(Arc::clone(&names), cache, Arc::clone(&clock), metrics.clone(), tasks.clone());
     let readiness = Readiness::default();
     let external_url = config.server.external_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
+    let (guard, auth) = identity::guard(&config, &store, &clock).await?;
     let api = Api::new(api::Parts {
         registry: registry.clone(),
         pull: Arc::new(pull.clone()),
         discover: Arc::new(pull),
         names: Arc::new(ApiNames(names)),
-        guard: Guard,
+        guard,
         readiness: readiness.clone(),
         metrics: metrics.clone(),
         tasks: tasks.clone(),
@@ -90,15 +96,17 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     let stop = CancellationToken::new();
     let seen = Arc::new(wiring::kept(&store, "triggers"));
     let triggers = Triggers::new(&config.triggers, seen, durable.jobs.clone(), durable.promotions.clone(), &clock)?;
-    let front = Front::new(api, admin(&config, &durable, Arc::new(triggers), &stop, &clock, &metrics)?);
+    let front = Front::new(api, admin(&config, &durable, auth.clone(), Arc::new(triggers), &stop, &clock, &metrics)?);
+    let reloading = Reloading { tls, auth, readiness: readiness.clone(), metrics, clock: Arc::clone(&clock) };
     let upload_lifetime = config.storage.upload_lifetime;
-    Ok(App { server, front, durable, stop, registry, readiness, tasks, clock, upload_lifetime })
+    Ok(App { server, front, durable, reloading, source: None, stop, registry, readiness, tasks, clock, upload_lifetime })
 }
 
 /// The API of operators, with the token of its file, which is made if it is not there.
 fn admin(
     config: &Config,
     durable: &Durable,
+    auth: Option<Auth>,
     deliveries: Arc<dyn admin::Deliveries>,
     stop: &CancellationToken,
     clock: &Arc<dyn Clock>,
@@ -112,6 +120,7 @@ fn admin(
             Some(path) => Token::load_or_make(&path, random)?,
             None => Token::unknown(random),
         },
+        auth,
         jobs: durable.jobs.clone(),
         mirrors: durable.mirrors.clone(),
         promotions: durable.promotions.clone(),
@@ -125,13 +134,9 @@ fn admin(
     }))
 }
 
-fn tls(config: &Config) -> Result<Option<Arc<certs::ServerConfig>>, certs::Error> {
-    config.server.tls.as_ref().map(|tls| certs::server_config(&tls.certificate, &tls.key)).transpose()
-}
-
 /// Reads the files that the configuration names as [`build`] would, and touches nothing: neither the store nor the socket.
 pub(crate) fn rehearse(config: &Config) -> anyhow::Result<()> {
-    tls(config)?;
+    identity::tls(config)?;
     wiring::transport(&config.storage)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     wiring::upstreams(&config.upstreams, &clock, &Metrics::new())?;
@@ -162,6 +167,11 @@ impl App {
         self.server.local_addr()
     }
 
+    /// Reads certificates, rules and accounts again from there while it runs.
+    pub(crate) fn with_source(self, source: Source) -> Self {
+        Self { source: Some(source), ..self }
+    }
+
     /// What answers the requests, for benchmarks that ask it without a socket.
     #[doc(hidden)]
     #[must_use]
@@ -171,7 +181,7 @@ impl App {
 
     /// Answers requests until `shutdown` resolves, then lets running ones finish. `false` if some had to be cut.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {
-        let Self { server, front, durable, stop, registry, readiness, tasks, clock, upload_lifetime } = self;
+        let Self { server, front, durable, reloading, source, stop, registry, readiness, tasks, clock, upload_lifetime } = self;
         readiness.set(true);
         let stopping = readiness.clone();
         let work = tasks.spawn(durable.run(stop.clone()));
@@ -185,6 +195,7 @@ impl App {
             never = sweep(&registry, clock.as_ref(), upload_lifetime) => match never {},
             never = settle(&registry, clock.as_ref()) => match never {},
             never = tell_trouble(&registry, &readiness) => match never {},
+            never = reloading.run(source) => match never {},
         };
         if let Err(error) = work.await {
             tracing::error!(%error, "what runs jobs has failed");
@@ -241,18 +252,18 @@ async fn sweep(registry: &Registry, clock: &dyn Clock, lifetime: Duration) -> In
 }
 
 /// Runs a server until SIGTERM or SIGINT. A second one ends the process at once.
-pub async fn serve(config: Config) -> anyhow::Result<()> {
+pub(crate) async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     let log = telemetry::log::init(config.log.format, &config.log.level)?;
-    let served = serve_logged(config, log.clone()).await;
+    let served = serve_logged(config, source, log.clone()).await;
     log.flush();
     served
 }
 
-async fn serve_logged(config: Config, log: telemetry::log::Log) -> anyhow::Result<()> {
+async fn serve_logged(config: Config, source: Source, log: telemetry::log::Log) -> anyhow::Result<()> {
     server::raise_file_limit();
     let facts = summary(&config);
     let encrypted = config.server.tls.is_some();
-    let app = build(config, Arc::new(SystemClock::default())).await?;
+    let app = build(config, Arc::new(SystemClock::default())).await?.with_source(source);
     tracing::info!(address = %app.local_addr(), tls = encrypted, version = telemetry::build::VERSION, storage = facts.0, upstreams = facts.1, "listening");
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;

@@ -2,13 +2,16 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage, 64 bad config. What was asked for goes to standard output, errors to standard error.
 
+mod access;
 mod bundle;
+mod certs;
 mod client;
 mod follow;
 mod hook;
 mod mirror;
 mod promotion;
 mod table;
+mod token;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -71,6 +74,31 @@ enum Command {
         command: hook::Command,
         #[command(flatten)]
         server: client::Where,
+        #[command(flatten)]
+        output: OutputOption,
+    },
+    /// Make tokens for robots, programs that log in; list and revoke them
+    Token {
+        #[command(subcommand)]
+        command: token::Command,
+        #[command(flatten)]
+        server: client::Where,
+        #[command(flatten)]
+        output: OutputOption,
+    },
+    /// Ask the rules of a configuration
+    Access {
+        #[command(subcommand)]
+        command: access::Command,
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(flatten)]
+        output: OutputOption,
+    },
+    /// Make certificates to begin with
+    Certs {
+        #[command(subcommand)]
+        command: certs::Command,
         #[command(flatten)]
         output: OutputOption,
     },
@@ -137,6 +165,9 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Mirror { command, server, output } => ended(Box::pin(mirror::run(command, &server, output.output)).await),
         Command::Promotion { command, server, output } => ended(Box::pin(promotion::run(command, &server, output.output)).await),
         Command::Hook { command, server, output } => ended(Box::pin(hook::run(command, &server, output.output)).await),
+        Command::Token { command, server, output } => ended(Box::pin(token::run(command, &server, output.output)).await),
+        Command::Access { command, file, output } => ended(access::run(command, &file, output.output)),
+        Command::Certs { command, output } => ended(certs::run(command, output.output)),
         Command::Export { export, server, output } => ended(Box::pin(bundle::export(export, &server, output.output)).await),
         Command::Import { import, server, output } => ended(Box::pin(bundle::import(import, &server, output.output)).await),
     }
@@ -162,7 +193,12 @@ async fn serve(path: Option<&Path>, listen: Option<String>) -> ExitCode {
         Ok(config) => config,
         Err(errors) => return refuse(&errors),
     };
-    match Box::pin(crate::serve(config)).await {
+    let file = path.map(Path::to_owned);
+    let source = Box::new(move || {
+        let (config, mark) = Config::load_marked(file.as_deref(), environment(), &flags);
+        (config.map_err(anyhow::Error::from), mark)
+    });
+    match Box::pin(crate::app::serve(config, source)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("roadstead: {}", telemetry::chain(error.as_ref())));

@@ -4,6 +4,8 @@
 //! Beside it stand the three endpoints that an operator's machinery asks for: `/livez`, `/readyz` and `/metrics`.
 
 mod body;
+mod caller;
+mod challenge;
 mod change;
 mod error;
 mod guard;
@@ -17,8 +19,9 @@ mod respond;
 #[doc(hidden)]
 pub mod route;
 mod service;
+mod token;
 mod uploads;
 
-pub use guard::{Access, Action, Guard};
+pub use guard::{Guard, Rules};
 pub use names::{Names, Resolved, Resolving};
 pub use service::{Api, Parts, Readiness};

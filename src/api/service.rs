@@ -16,8 +16,9 @@ use server::{Body, Pending, RequestBody, RequestId, RequestLog};
 use telemetry::Metrics;
 use tokio_util::task::TaskTracker;
 
+use crate::caller::Caller;
 use crate::change::ToTheEnd;
-use crate::guard::Guard;
+use crate::guard::{Guard, Wanted, wanted};
 use crate::names::{Names, Resolved};
 use crate::route::{Refusal, Route};
 use crate::{error, respond};
@@ -32,6 +33,7 @@ pub struct Readiness(Arc<State>);
 struct State {
     running: AtomicBool,
     trouble: Mutex<Option<&'static str>>,
+    warnings: Mutex<Vec<String>>,
 }
 
 impl Readiness {
@@ -43,6 +45,15 @@ impl Readiness {
     /// Says what keeps it from its work, if something does.
     pub fn set_trouble(&self, trouble: Option<&'static str>) {
         *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// Says what will keep it from its work if nobody sees to it, such as a certificate that expires soon.
+    pub fn set_warnings(&self, warnings: Vec<String>) {
+        *self.0.warnings.lock().unwrap_or_else(PoisonError::into_inner) = warnings;
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.0.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn trouble(&self) -> Option<&'static str> {
@@ -75,6 +86,13 @@ pub struct Parts {
     pub requests: RequestLog,
     /// What `Location` and `Link` begin with: the URL that clients use, without a slash at its end; empty for relative ones.
     pub external_url: String,
+}
+
+/// Of a request, what its answer needs beside its route.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'request> {
+    pub(crate) caller: &'request Caller,
+    pub(crate) request_id: &'request str,
 }
 
 /// The API as a tower service. Cheap to clone.
@@ -130,6 +148,13 @@ impl Api {
         request_id: RequestId,
     ) -> impl Future<Output = Result<Response<Body>, Error>> + Send {
         async move {
+            let caller = match wanted(&route) {
+                Wanted::Nothing => Caller::anybody(body.peer()),
+                _ => match self.0.guard.identify(headers, body.peer()).await {
+                    Ok(caller) => caller,
+                    Err(denial) => return Ok(self.deny(&denial, headers, body.peer(), request_id.as_str())),
+                },
+            };
             let mut namespace = None;
             if let Some(source) = route.source_mut() {
                 match self.0.names.resolve(&source.name, source.namespace.as_deref()).await? {
@@ -142,14 +167,16 @@ impl Api {
                     }
                 }
             }
-            self.0.guard.check(&route)?;
+            if let Err(denial) = self.0.guard.check(&route, &caller) {
+                return Ok(self.deny(&denial, headers, body.peer(), request_id.as_str()));
+            }
             let mut response = if route.is_change() {
                 self.refuse_web_pages(headers)?;
                 let (api, headers) = (self.clone(), headers.clone());
-                let change = async move { api.dispatch(route, &headers, body, request_id.as_str()).await };
+                let change = async move { api.dispatch(route, &headers, body, request_id.as_str(), &caller).await };
                 ToTheEnd::new(change, self.0.tasks.clone()).await?
             } else {
-                Box::pin(self.dispatch(route, headers, body, request_id.as_str())).await?
+                Box::pin(self.dispatch(route, headers, body, request_id.as_str(), &caller)).await?
             };
             if let Some(namespace) = namespace {
                 respond::set(&mut response, respond::NAMESPACE, namespace);
@@ -174,39 +201,47 @@ impl Api {
         headers: &HeaderMap,
         body: RequestBody,
         request_id: &str,
+        caller: &Caller,
     ) -> Result<Response<Body>, Error> {
+        let asked = Asked { caller, request_id };
         match route {
             Route::Live => Ok(respond::full("text/plain", "ok\n")),
             Route::Ready => Ok(self.ready()),
             Route::Metrics => Ok(respond::full(telemetry::CONTENT_TYPE, self.0.metrics.encode())),
+            Route::Token { query, by_form } => {
+                Ok(Box::pin(self.token_or_denial(query.as_deref(), by_form, headers, body, request_id)).await)
+            }
             Route::Version => Ok(respond::full("application/json", "{}")),
-            Route::Catalog { page } => Box::pin(self.catalog(&page)).await,
+            Route::Catalog { page } => Box::pin(self.catalog(&page, caller)).await,
             Route::Tags { source, page } => self.tags(&source, &page).await,
             Route::Referrers { source, subject, artifact_type, page } => {
                 Box::pin(self.referrers(&source, &subject, artifact_type, &page)).await
             }
             Route::PullManifest { source, reference, head } => self.pull_manifest(&source, &reference, head, headers).await,
             Route::PushManifest { name, reference, tags } => {
-                Box::pin(self.push_manifest(&name, reference, tags, headers, body)).await
+                Box::pin(self.push_manifest(&name, reference, tags, headers, body, caller)).await
             }
-            Route::DeleteManifest { name, reference } => Box::pin(self.delete_manifest(&name, &reference, body.peer())).await,
+            Route::DeleteManifest { name, reference } => Box::pin(self.delete_manifest(&name, &reference, caller)).await,
             Route::PullBlob { source, digest, head: true } => self.stat_blob(&source, &digest, headers).await,
             Route::PullBlob { source, digest, head: false } => self.pull_blob(&source, &digest, headers).await,
-            Route::DeleteBlob { name, digest } => Box::pin(self.delete_blob(&name, &digest)).await,
-            Route::StartUpload { name, algorithm } => Box::pin(self.start_upload(&name, algorithm)).await,
-            Route::PushBlob { name, digest } => Box::pin(self.push_blob(&name, &digest, body)).await,
-            Route::MountBlob { name, digest, from } => Box::pin(self.mount_blob(&name, &digest, from.as_ref())).await,
-            Route::UploadStatus { name, id } => Box::pin(self.upload_status(&name, id)).await,
-            Route::AppendUpload { name, id } => Box::pin(self.append_upload(&name, id, headers, body, request_id)).await,
+            Route::DeleteBlob { name, digest } => Box::pin(self.delete_blob(&name, &digest, caller)).await,
+            Route::StartUpload { name, algorithm } => Box::pin(self.start_upload(&name, algorithm, caller)).await,
+            Route::PushBlob { name, digest } => Box::pin(self.push_blob(&name, &digest, body, caller)).await,
+            Route::MountBlob { name, digest, from } => Box::pin(self.mount_blob(&name, &digest, from.as_ref(), caller)).await,
+            Route::UploadStatus { name, id } => Box::pin(self.upload_status(&name, id, caller)).await,
+            Route::AppendUpload { name, id } => Box::pin(self.append_upload(&name, id, headers, body, asked)).await,
             Route::FinishUpload { name, id, digest } => {
-                Box::pin(self.finish_upload(&name, id, &digest, headers, body, request_id)).await
+                Box::pin(self.finish_upload(&name, id, &digest, headers, body, asked)).await
             }
-            Route::CancelUpload { name, id } => Box::pin(self.cancel_upload(&name, id)).await,
+            Route::CancelUpload { name, id } => Box::pin(self.cancel_upload(&name, id, caller)).await,
         }
     }
 
     fn ready(&self) -> Response<Body> {
-        let Some(trouble) = self.0.readiness.trouble() else { return respond::full("text/plain", "ok\n") };
+        let Some(trouble) = self.0.readiness.trouble() else {
+            let warnings = self.0.readiness.warnings().into_iter().map(|warning| format!("warning: {warning}\n"));
+            return respond::full("text/plain", format!("ok\n{}", warnings.collect::<String>()));
+        };
         let mut response = respond::full("text/plain", format!("not ready: {trouble}\n"));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         response
@@ -230,7 +265,11 @@ impl tower::Service<Request<RequestBody>> for Api {
 impl Api {
     /// Answers a request, as the service does, for those who have it among others.
     pub fn respond(&self, request: Request<RequestBody>) -> <Self as tower::Service<Request<RequestBody>>>::Future {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        // HTTP/2 has it in another place. [RFC 9113 section 8.3.1]
+        if let Some(authority) = head.uri.authority().and_then(|authority| authority.as_str().parse().ok()) {
+            head.headers.insert(http::header::HOST, authority);
+        }
         let pending = Pending::new(self.clone(), &head, body.peer().cloned());
         // What is parsed here is not part of the future, which should be small: it is allocated for every request.
         let parsed = Route::parse(&head.method, head.uri.path(), head.uri.query());

@@ -144,6 +144,17 @@ impl Remote {
         self.answer(response).await
     }
 
+    /// Asks for something to be removed.
+    pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        let url = self.url(path)?;
+        let response = self
+            .client
+            .send(Method::DELETE, &url, self.headers()?, Body::Empty, SILENCE, SILENCE)
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        self.answer(response).await
+    }
+
     /// Hands each line of JSON to `seen`, as it comes, until there are no more, or the server goes away.
     pub(super) async fn lines(&self, path: &str, mut seen: impl FnMut(Value)) -> anyhow::Result<()> {
         let url = self.url(path)?;

@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 
-use super::reader::Section;
-use super::{Admin, Log, Server, Tls, value};
+use certs::{Pair, Settings};
 
-pub(super) fn server(mut section: Section<'_, '_>) -> Server {
+use super::git::readable;
+use super::reader::Section;
+use super::{Admin, Log, Server, value};
+
+pub(super) fn server(mut section: Section<'_, '_>, has_rules: bool) -> Server {
     let default = Server::default();
     let insecure_open = section.optional("insecure_open", value::boolean);
     // One that cannot be read is reported already: nothing more is concluded from it.
@@ -24,10 +27,10 @@ pub(super) fn server(mut section: Section<'_, '_>) -> Server {
         sparse_images: section.value("sparse_images", default.sparse_images, value::boolean),
         tls: tls(section.section("tls")),
     };
-    // Until there are access rules, everyone who reaches the server may do everything.
-    if !insecure_open && !unreadable && !is_loopback(server.listen) {
+    // Without access rules everyone who reaches the server may do everything.
+    if !has_rules && !insecure_open && !unreadable && !is_loopback(server.listen) {
         let text = format!(
-            "{} is reachable from other machines, and whoever reaches it may push and delete: this version has no access rules; \
+            "{} is reachable from other machines, and without [[access]] whoever reaches it may push and delete: write rules, \
              listen on 127.0.0.1, or set insecure_open = true if the network is closed to strangers",
             server.listen
         );
@@ -41,24 +44,40 @@ fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-fn tls(mut section: Section<'_, '_>) -> Option<Tls> {
-    let certificate = section.optional("certificate", value::path);
-    let key = section.optional("key", value::path);
-    let places = (section.given("certificate"), section.given("key"));
-    match places {
+fn tls(mut section: Section<'_, '_>) -> Option<Settings> {
+    let pair = pair(&mut section);
+    let mut certificates: Vec<Pair> = pair.into_iter().collect();
+    let [client_ca, client_crl] = ["client_ca", "client_crl"].map(|key| readable(&mut section, key));
+    let require_client = section.value("require_client", false, value::boolean);
+    for mut also in section.sections("also").unwrap_or_default() {
+        if also.given("certificate").is_none() && also.given("key").is_none() {
+            also.missing("certificate", None, "is missing; name the file of a further certificate, and its key");
+        }
+        certificates.extend(self::pair(&mut also));
+        also.finish();
+    }
+    let is_set = |key| section.given(key).is_some();
+    if certificates.is_empty() && (is_set("client_ca") || is_set("client_crl") || is_set("also")) && !is_set("certificate") {
+        section.missing("certificate", None, "is missing; clients that show certificates have to be shown one as well");
+    }
+    if client_ca.is_none() && !is_set("client_ca") {
+        for key in ["client_crl", "require_client"].into_iter().filter(|key| is_set(key)) {
+            section.wrong(key, "is of no use without client_ca; name the file of whoever signs the certificates of clients".to_owned());
+        }
+    }
+    section.finish();
+    (!certificates.is_empty()).then_some(Settings { certificates, client_ca, client_crl, require_client })
+}
+
+/// A certificate and its key, where both are given.
+fn pair(section: &mut Section<'_, '_>) -> Option<Pair> {
+    let [certificate, key] = ["certificate", "key"].map(|name| readable(section, name));
+    match (section.given("certificate"), section.given("key")) {
         (Some(place), None) => section.missing("key", Some(place), "is missing; name the file of the certificate's private key"),
         (None, Some(place)) => section.missing("certificate", Some(place), "is missing; name the file of the key's certificate"),
         _ => {}
     }
-    for (name, path) in [("certificate", &certificate), ("key", &key)] {
-        if let Some(path) = path
-            && let Err(error) = section.document().file(path)
-        {
-            section.wrong(name, format!("{} cannot be read: {error}; check the path and its permissions", path.display()));
-        }
-    }
-    section.finish();
-    Some(Tls { certificate: certificate?, key: key? })
+    Some(Pair { certificate: certificate?, key: key? })
 }
 
 pub(super) fn admin(mut section: Section<'_, '_>) -> Admin {

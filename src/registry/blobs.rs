@@ -45,13 +45,19 @@ impl Registry {
         kept.map_err(fault::store("keeping a blob"))
     }
 
-    /// Lets `name` serve a blob that another repository has: `from`, or any where it is absent. `false` if there is none, and then
-    /// the client uploads. [distribution-spec, Mounting a blob from another repository]
-    pub async fn mount_blob(&self, name: &RepositoryName, digest: &Digest, from: Option<&RepositoryName>) -> Result<bool, Error> {
+    /// Lets `name` serve a blob that another repository has: `from`, or any where it is absent, but none that `may_pull` does not
+    /// allow. `false` if there is none, and then the client uploads. [distribution-spec, Mounting a blob from another repository]
+    pub async fn mount_blob(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        from: Option<&RepositoryName>,
+        may_pull: &(dyn Fn(&RepositoryName) -> bool + Sync),
+    ) -> Result<bool, Error> {
         let failed = || fault::store("mounting a blob");
         let there = match from {
-            Some(from) => self.store.is_member(from, digest).await.map_err(failed())?,
-            None => !self.store.members(digest).await.map_err(failed())?.is_empty(),
+            Some(from) => may_pull(from) && self.store.is_member(from, digest).await.map_err(failed())?,
+            None => self.store.members(digest).await.map_err(failed())?.iter().any(may_pull),
         };
         if !there || self.store.stat_blob(digest).await.map_err(failed())?.is_none() {
             return Ok(false);

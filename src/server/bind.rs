@@ -2,19 +2,18 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use telemetry::Metrics;
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
 use crate::limits::Limits;
+use crate::tls::Tls;
 
 /// A server that has its address and queues connections, but answers none before [`Server::serve`].
 pub struct Server {
     pub(crate) listener: TcpListener,
     pub(crate) address: SocketAddr,
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
 }
@@ -64,10 +63,10 @@ pub enum BindError {
 
 impl Server {
     /// Takes `listen`: an IP address or host name, and a port; port 0 takes a free one. With `tls`, every connection is
-    /// encrypted, and its ALPN protocols decide between HTTP/1.1 and HTTP/2.
+    /// encrypted.
     pub async fn bind(
         listen: &str,
-        tls: Option<Arc<rustls::ServerConfig>>,
+        tls: Option<Tls>,
         limits: Limits,
         metrics: Metrics,
     ) -> Result<Self, BindError> {
@@ -78,7 +77,7 @@ impl Server {
         };
         let listener = TcpListener::bind(addresses.as_slice()).await.map_err(|source| bind_error(listen, source))?;
         let address = listener.local_addr().map_err(|source| bind_error(listen, source))?;
-        Ok(Self { listener, address, tls: tls.map(TlsAcceptor::from), limits, metrics })
+        Ok(Self { listener, address, tls, limits, metrics })
     }
 
     /// Where it listens, with the real port.

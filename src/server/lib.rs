@@ -20,6 +20,7 @@ mod request;
 mod request_log;
 mod serve;
 mod socket;
+mod tls;
 mod wire;
 
 pub use bind::{BindError, Server};
@@ -29,6 +30,7 @@ pub use peer::Peer;
 pub use request::{BodyError, RequestBody};
 pub use request_log::{Pending, RequestId, RequestLog};
 pub use serve::Drained;
+pub use tls::Tls;
 
 /// Any error that a response body can end with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -18,6 +18,28 @@ fn failed(key: &str) -> impl FnOnce(storage::Error) -> StateError + '_ {
 }
 
 #[async_trait]
+impl auth::Records for Kept {
+    async fn read(&self, key: &str) -> Result<Option<Bytes>, auth::RecordsError> {
+        let found = self.0.read(key).await.map_err(|error| auth::RecordsError(Box::new(error)))?;
+        Ok(found.map(|(bytes, _)| bytes))
+    }
+
+    async fn update(&self, key: &str, change: auth::Change<'_>) -> Result<Option<Bytes>, auth::RecordsError> {
+        let failed = |error: storage::Error| auth::RecordsError(Box::new(error));
+        loop {
+            let found = self.0.read(key).await.map_err(failed)?;
+            let Some(next) = change(found.as_ref().map(|(bytes, _)| bytes.as_ref())) else {
+                return Ok(found.map(|(bytes, _)| bytes));
+            };
+            let version = found.as_ref().map(|(_, version)| version);
+            if self.0.swap(key, next.clone(), version).await.map_err(failed)?.is_some() {
+                return Ok(Some(next));
+            }
+        }
+    }
+}
+
+#[async_trait]
 impl State for Kept {
     async fn read(&self, key: &str) -> Result<Option<(Bytes, Version)>, StateError> {
         let found = self.0.read(key).await.map_err(failed(key))?;
