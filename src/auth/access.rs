@@ -14,6 +14,8 @@ pub struct Identity {
     pub(crate) principal: Principal,
     /// What the token says that it is for; `None` without one of ours.
     pub(crate) access: Option<Vec<Granted>>,
+    /// When what it is known by is over, in seconds since 1970; `None` where nothing ends it.
+    pub(crate) until: Option<u64>,
     pub(crate) policy: Arc<Policy>,
 }
 

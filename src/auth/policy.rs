@@ -70,7 +70,7 @@ pub enum Who {
     Claims {
         /// The issuer, as the configuration calls it.
         provider: String,
-        /// Patterns by the names of the claims.
+        /// Patterns by the names of the claims. Of a list one entry must match.
         claims: BTreeMap<String, Pattern>,
     },
 }
@@ -135,7 +135,7 @@ impl Who {
             Self::Claims { provider, claims } => {
                 let of_provider = principal.name().strip_prefix("oidc:").and_then(|rest| rest.strip_prefix(provider.as_str()));
                 of_provider.is_some_and(|rest| rest.starts_with(':'))
-                    && claims.iter().all(|(name, pattern)| principal.claim(name).is_some_and(|value| pattern.matches(value)))
+                    && claims.iter().all(|(name, pattern)| principal.claim(name).iter().any(|value| pattern.matches(value)))
             }
         }
     }
