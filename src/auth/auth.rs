@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use crate::access::Identity;
 use crate::credentials::Credentials;
 use crate::htpasswd::Htpasswd;
-use crate::oidc::{self, Oidc};
+use crate::oidc::{self, Oidc, Verified};
 use crate::patience::Patience;
 use crate::policy::{Policy, Verb};
 use crate::principal::Principal;
@@ -207,21 +207,21 @@ impl Auth {
 
     /// Somebody with a token of another issuer.
     async fn by_issuer(&self, token: &str, address: IpAddr) -> Result<Identity, Failure> {
-        let verified = match self.0.oidc.remembered(token) {
-            Some(verified) => verified,
-            None => {
-                if let Some(wait) = self.0.patience.wait_at(address) {
-                    return Err(Failure::Wait(wait));
-                }
-                self.0.oidc.verify(token).await.map_err(|refusal| {
-                    if refusal.is_guess() {
-                        self.0.patience.failed_at(address);
-                    }
-                    Failure::Wrong(refusal.as_str())
-                })?
-            }
-        };
-        Ok(Identity { until: Some(verified.expires), ..self.identity(verified.principal.clone(), None) })
+        if let Some(verified) = self.0.oidc.remembered(token) {
+            return Ok(self.verified(&verified));
+        }
+        if let Some(wait) = self.0.patience.wait_at(address) {
+            return Err(Failure::Wait(wait));
+        }
+        let looked = self.0.oidc.verify(token).await;
+        if looked.as_ref().is_err_and(|refusal| refusal.is_guess()) {
+            self.0.patience.failed_at(address);
+        }
+        looked.map(|verified| self.verified(&verified)).map_err(|refusal| Failure::Wrong(refusal.as_str()))
+    }
+
+    fn verified(&self, verified: &Verified) -> Identity {
+        Identity { until: Some(verified.expires), ..self.identity(verified.principal.clone(), None) }
     }
 
     async fn by_token(&self, token: &str, address: IpAddr) -> Result<Identity, Failure> {

@@ -46,9 +46,17 @@ pub struct Oidc(Arc<Inner>);
 struct Inner {
     /// By what stands in `iss`.
     issuers: BTreeMap<String, Issuer>,
-    /// What was verified, by the SHA-256 of the token, with the mark of the keys that were known.
-    verified: Cache<[u8; 32], ([u8; 32], Arc<Verified>)>,
+    /// By the SHA-256 of the token.
+    verified: Cache<[u8; 32], Arc<Remembered>>,
     clock: Arc<dyn Clock>,
+}
+
+/// What was verified.
+struct Remembered {
+    issuer: String,
+    /// Of the keys that were known.
+    mark: [u8; 32],
+    verified: Arc<Verified>,
 }
 
 struct Issuer {
@@ -74,7 +82,7 @@ impl Oidc {
             let keys = Keys::new(Arc::clone(&provider), fetch, Arc::clone(&clock), tasks.clone());
             issuers.insert(provider.issuer.clone(), Issuer { provider, keys });
         }
-        let weight = |_: &[u8; 32], (_, verified): &([u8; 32], Arc<Verified>)| u32::try_from(verified.size).unwrap_or(u32::MAX);
+        let weight = |_: &[u8; 32], one: &Arc<Remembered>| u32::try_from(one.verified.size).unwrap_or(u32::MAX);
         let verified = Cache::builder().max_capacity(REMEMBERED).weigher(weight).time_to_idle(REMEMBERED_FOR).build();
         Ok(Self(Arc::new(Inner { issuers, verified, clock })))
     }
@@ -104,7 +112,8 @@ impl Oidc {
             tracing::debug!(provider = issuer.provider.name, %refusal, "a token is refused");
         }
         let (keys, verified) = verified?;
-        self.0.verified.insert(Sha256::digest(token.as_bytes()).into(), (keys.mark(), Arc::clone(&verified)));
+        let one = Remembered { issuer: unproved.issuer, mark: keys.mark(), verified: Arc::clone(&verified) };
+        self.0.verified.insert(Sha256::digest(token.as_bytes()).into(), Arc::new(one));
         Ok(verified)
     }
 
@@ -113,12 +122,11 @@ impl Oidc {
         if self.is_empty() {
             return None;
         }
-        let (mark, verified) = self.0.verified.get(&<[u8; 32]>::from(Sha256::digest(token.as_bytes())))?;
-        let Unproved { issuer, .. } = Unproved::read(token).ok()?;
-        let issuer = self.0.issuers.get(&issuer)?;
+        let one = self.0.verified.get(&<[u8; 32]>::from(Sha256::digest(token.as_bytes())))?;
+        let issuer = self.0.issuers.get(&one.issuer)?;
         let leeway = issuer.provider.leeway.as_secs();
-        let is_good = verified.expires.saturating_add(leeway) > self.now() && issuer.keys.at_hand()?.mark() == mark;
-        is_good.then_some(verified)
+        let is_good = one.verified.expires.saturating_add(leeway) > self.now() && issuer.keys.at_hand()?.mark() == one.mark;
+        is_good.then(|| Arc::clone(&one.verified))
     }
 
     fn now(&self) -> u64 {

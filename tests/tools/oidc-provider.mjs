@@ -46,6 +46,7 @@ function provider(issuer) {
       },
     ],
     jwks: { keys: [key()] },
+    enabledJWA: { idTokenSigningAlgValues: [options.algorithm] },
     ttl: { ClientCredentials: Number(options.lifetime) },
     extraTokenClaims: () => claims,
     features: {

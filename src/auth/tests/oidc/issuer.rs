@@ -215,7 +215,7 @@ impl Issuer {
 
     /// Spaces, which are good JSON before anything.
     async fn flood(&self, stream: &mut TcpStream, before: &str) -> Option<()> {
-        let piece = [before.as_bytes(), &[b' '; 0x10000], if before.is_empty() { b"" } else { b"\r\n" }].concat();
+        let piece = [before.as_bytes(), &vec![b' '; 0x10000], if before.is_empty() { b"" } else { b"\r\n" }].concat();
         for _ in 0..10_u64 * 1024 * 16 {
             stream.write_all(&piece).await.ok()?;
             self.sent.fetch_add(0x10000, Ordering::Relaxed);

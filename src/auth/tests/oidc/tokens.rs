@@ -271,7 +271,7 @@ fn no_token_makes_it_panic() {
     let bytes = proptest::collection::vec(any::<u8>(), 0..200).prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let token = prop_oneof![bytes, proptest::collection::vec(piece, 0..6).prop_map(|pieces| pieces.join("."))];
     proptest!(|(token in token)| {
-        let taken = runtime.block_on(named(&oidc, &token)).is_ok();
-        prop_assert!(!taken || token == good, "{token}");
+        let is_good = runtime.block_on(named(&oidc, &token)).is_ok();
+        prop_assert!(!is_good || token == good, "{token}");
     });
 }
