@@ -222,8 +222,9 @@ impl Fetch for Published {
         Ok(json!({ "keys": [RSA.public()] }).to_string().into())
     }
 
-    fn may_lead(&self, _from: &Url, _to: &Url) -> Result<(), FetchError> {
-        Ok(())
+    fn may_lead(&self, _from: &Url, to: &Url) -> Result<(), FetchError> {
+        let refused = FetchError::Status { url: to.to_string(), status: http::StatusCode::FORBIDDEN };
+        if to.host_str() == Some("metadata.example.org") { Err(refused) } else { Ok(()) }
     }
 }
 
@@ -252,6 +253,18 @@ async fn keys_at_an_address_that_is_configured_need_no_description() {
     let oidc = world.oidc(vec![Provider { jwks_uri: address, ..provider("git", &issuer) }]);
     assert!(named(&oidc, &good(&world, &issuer)).await.is_ok());
     assert_eq!(issuer.asked(), (0, 1));
+}
+
+#[tokio::test]
+async fn a_new_key_that_no_token_names_is_found_too() {
+    let (world, issuer, oidc) = setting().await;
+    assert!(named(&oidc, &good(&world, &issuer)).await.is_ok());
+    issuer.publish(&[&OTHER_RSA]);
+    let without = Header { kid: None, ..OTHER_RSA.header() };
+    let token = OTHER_RSA.sign_with(&without, &world.claims(&issuer, &json!({})));
+    assert_eq!(named(&oidc, &token).await, Err(Refusal::Signature), "it was asked a moment ago");
+    world.clock.advance(PAUSE);
+    assert!(named(&oidc, &token).await.is_ok());
 }
 
 #[tokio::test]
