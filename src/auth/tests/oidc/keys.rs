@@ -231,9 +231,12 @@ impl Fetch for Published {
 #[tokio::test]
 async fn an_issuer_over_https_keeps_its_keys_there_too() {
     let (world, issuer, _) = setting().await;
-    for (keys, may) in
-        [("http://127.0.0.1:1/keys", false), ("http://git.example.org/keys", false), ("https://keys.example.org/keys", true)]
-    {
+    for (keys, may) in [
+        ("http://127.0.0.1:1/keys", false),
+        ("http://git.example.org/keys", false),
+        ("https://metadata.example.org/keys", false),
+        ("https://keys.example.org/keys", true),
+    ] {
         let described = json!({ "issuer": "https://git.example.org", "jwks_uri": keys });
         let published = Arc::new(Published { discovery: described, asked: AtomicUsize::new(0) });
         let settings = Provider { issuer: "https://git.example.org".to_owned(), ..provider("git", &issuer) };
