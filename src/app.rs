@@ -79,7 +79,7 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     let pull = PullThrough::new(Arc::clone(&names), cache, Arc::clone(&clock), metrics.clone(), tasks.clone());
     let readiness = Readiness::default();
     let external_url = config.server.external_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
-    let (guard, auth) = identity::guard(&config, &store, &clock).await?;
+    let (guard, auth) = identity::guard(&config, &store, &clock, &tasks).await?;
     let api = Api::new(api::Parts {
         registry: registry.clone(),
         pull: Arc::new(pull.clone()),
@@ -140,6 +140,7 @@ pub(crate) fn rehearse(config: &Config) -> anyhow::Result<()> {
     wiring::transport(&config.storage)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     wiring::upstreams(&config.upstreams, &clock, &Metrics::new())?;
+    identity::issuers(config, &clock, &TaskTracker::new())?;
     wiring::hooks::rehearse(config, &clock)?;
     for promotion in &config.promotions {
         wiring::deployer(&promotion.deployer, &clock).with_context(|| format!("the promotion {}", promotion.rule.name))?;

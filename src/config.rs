@@ -199,6 +199,8 @@ pub struct Server {
 pub struct Auth {
     /// Accounts with passwords, from the file of `htpasswd_file`.
     pub accounts: Htpasswd,
+    /// `[[auth.oidc]]`: others whose tokens are taken.
+    pub issuers: Vec<Issuer>,
     /// Clients are told to fetch tokens; without it they send passwords with each request.
     pub token_flow: bool,
     /// How long an access token is taken.
@@ -207,6 +209,15 @@ pub struct Auth {
     pub public_metrics: bool,
 }
 
+
+/// One `[[auth.oidc]]`.
+#[derive(Debug, Clone)]
+pub struct Issuer {
+    /// What is taken of it.
+    pub provider: auth::Provider,
+    /// A file of certificates that are trusted for it beside the system's roots.
+    pub ca: Option<PathBuf>,
+}
 
 /// `[storage]`.
 #[derive(Debug, Clone)]
@@ -424,7 +435,13 @@ impl Default for Server {
 
 impl Default for Auth {
     fn default() -> Self {
-        Self { accounts: Htpasswd::default(), token_flow: true, token_lifetime: auth::TOKEN_LIFETIME, public_metrics: false }
+        Self {
+            accounts: Htpasswd::default(),
+            issuers: Vec::new(),
+            token_flow: true,
+            token_lifetime: auth::TOKEN_LIFETIME,
+            public_metrics: false,
+        }
     }
 }
 

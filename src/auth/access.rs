@@ -17,6 +17,8 @@ pub struct Identity {
     pub(crate) access: Option<Vec<Granted>>,
     /// What tells the token of a robot from its others.
     pub(crate) stamp: Option<String>,
+    /// When what it is known by is over, in seconds since 1970; `None` where nothing ends it.
+    pub(crate) until: Option<u64>,
     pub(crate) policy: Arc<Policy>,
 }
 

@@ -17,13 +17,14 @@ use tokio::sync::Semaphore;
 use crate::access::Identity;
 use crate::credentials::Credentials;
 use crate::htpasswd::Htpasswd;
+use crate::oidc::{self, Oidc, Verified};
 use crate::patience::Patience;
 use crate::policy::Policy;
 use crate::principal::Principal;
 use crate::scope::Scope;
 use crate::robots::{self, NewToken, RobotError, RobotToken, Robots};
 use crate::signer::{Records, Signer, SignerError};
-use crate::token::{Claims, Granted, ISSUER, REFRESH_LIFETIME};
+use crate::token::{Claims, Granted, ISSUER, REFRESH_LIFETIME, SHORTEST_LIFETIME};
 
 /// Passwords that are looked at together: each takes a processor for tens of milliseconds.
 const LOOKS: usize = 2;
@@ -46,6 +47,8 @@ pub struct Parts {
     pub policy: Policy,
     /// Accounts with passwords.
     pub accounts: Htpasswd,
+    /// What verifies the tokens of other issuers.
+    pub oidc: Oidc,
     /// What signs our own tokens.
     pub signer: Signer,
     /// Where robots are kept.
@@ -96,6 +99,7 @@ pub struct Auth(Arc<Inner>);
 struct Inner {
     policy: RwLock<Arc<Policy>>,
     accounts: RwLock<Arc<Htpasswd>>,
+    oidc: Oidc,
     signer: Signer,
     robots: robots::Store,
     service: String,
@@ -117,6 +121,7 @@ impl Auth {
         Self(Arc::new(Inner {
             policy: RwLock::new(Arc::new(parts.policy)),
             accounts: RwLock::new(Arc::new(parts.accounts)),
+            oidc: parts.oidc,
             signer: parts.signer,
             robots: robots::Store::new(parts.records, Arc::clone(&parts.clock)),
             service: parts.service,
@@ -162,7 +167,7 @@ impl Auth {
     }
 
     fn identity(&self, principal: Principal, access: Option<Vec<Granted>>) -> Identity {
-        Identity { principal, access, stamp: None, policy: self.policy() }
+        Identity { principal, access, stamp: None, until: None, policy: self.policy() }
     }
 
     /// Somebody who was made out in another way, such as by a certificate.
@@ -183,7 +188,7 @@ impl Auth {
             Credentials::None => Ok(self.anonymous()),
             Credentials::Basic { name, password } => self.by_password(&name, password, address).await,
             Credentials::Bearer(token) if is_robots(&token) => self.by_robot(&token, address).await,
-            Credentials::Bearer(token) => self.by_token(token.expose_secret()).await,
+            Credentials::Bearer(token) => self.by_token(token.expose_secret(), address).await,
             Credentials::Strange => Err(Failure::Wrong("the header Authorization cannot be read")),
         }
     }
@@ -192,6 +197,9 @@ impl Auth {
     pub async fn by_password(&self, name: &str, password: SecretString, address: IpAddr) -> Result<Identity, Failure> {
         if is_robots(&password) {
             return self.by_robot(&password, address).await;
+        }
+        if !self.0.oidc.is_empty() && oidc::has_form(password.expose_secret()) {
+            return self.by_issuer(password.expose_secret(), address).await;
         }
         let principal = || self.identity(Principal::known(USER, name), None);
         let mark = self.mark_of(name, password.expose_secret());
@@ -247,10 +255,30 @@ impl Auth {
         self.0.robots.revoke(name, id).await
     }
 
-    async fn by_token(&self, token: &str) -> Result<Identity, Failure> {
+    /// Somebody with a token of another issuer.
+    async fn by_issuer(&self, token: &str, address: IpAddr) -> Result<Identity, Failure> {
+        if let Some(verified) = self.0.oidc.remembered(token) {
+            return Ok(self.verified(&verified));
+        }
+        if let Some(wait) = self.0.patience.wait_at(address) {
+            return Err(Failure::Wait(wait));
+        }
+        let looked = self.0.oidc.verify(token).await;
+        if looked.as_ref().is_err_and(|refusal| refusal.is_guess()) {
+            self.0.patience.failed_at(address);
+        }
+        looked.map(|verified| self.verified(&verified)).map_err(|refusal| Failure::Wrong(refusal.as_str()))
+    }
+
+    fn verified(&self, verified: &Verified) -> Identity {
+        Identity { until: Some(verified.expires), ..self.identity(verified.principal.clone(), None) }
+    }
+
+    async fn by_token(&self, token: &str, address: IpAddr) -> Result<Identity, Failure> {
         let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let claims = match self.0.tokens.get(&key) {
             Some(claims) if claims.exp > self.0.signer.now() => claims,
+            _ if !self.0.oidc.is_empty() && !oidc::says_issuer(token, ISSUER) => return self.by_issuer(token, address).await,
             _ => {
                 let claims = self.claims(token, ACCESS).await?;
                 self.0.tokens.insert(key, Arc::clone(&claims));
@@ -258,7 +286,7 @@ impl Auth {
             }
         };
         self.is_current(&claims).await?;
-        Ok(self.identity(claims.who.clone(), Some(claims.access.clone())))
+        Ok(Identity { until: claims.until, ..self.identity(claims.who.clone(), Some(claims.access.clone())) })
     }
 
     async fn claims(&self, token: &str, kind: &str) -> Result<Arc<Claims>, Failure> {
@@ -293,13 +321,20 @@ impl Auth {
     }
 
     /// A token for as much of what is asked as the rules allow; asking for more is no error. [distribution, spec/auth/token]
+    ///
+    /// Whoever is known by a token of another issuer gets one that ends with that (but a minute is the least that clients are told),
+    /// none to renew it by, and after its end none at all for one that he had before.
     #[must_use]
     pub fn grant(&self, identity: &Identity, request: &TokenRequest) -> Option<Made> {
         let access = identity.granted(&request.scopes);
         let now = self.0.signer.now();
-        let lifetime = self.0.token_lifetime;
+        if identity.access.is_some() && identity.until.is_some_and(|until| until <= now) {
+            return None;
+        }
+        let left = |until: u64| Duration::from_secs(until.saturating_sub(now)).max(SHORTEST_LIFETIME);
+        let lifetime = identity.until.map_or(self.0.token_lifetime, |until| left(until).min(self.0.token_lifetime));
         let token = self.0.signer.sign(&self.claims_of(identity, ACCESS, now, lifetime, access))?;
-        let refresh = (request.is_offline && !identity.principal().is_anonymous())
+        let refresh = (request.is_offline && !identity.principal().is_anonymous() && identity.until.is_none())
             .then(|| self.0.signer.sign(&self.claims_of(identity, REFRESH, now, REFRESH_LIFETIME, Vec::new())))
             .flatten();
         Some(Made { token: token.into(), expires_in: lifetime, issued_at: now, refresh_token: refresh.map(Into::into) })
@@ -315,6 +350,7 @@ impl Auth {
             nbf: now,
             exp: now + lifetime.as_secs(),
             kind: kind.to_owned(),
+            until: identity.until,
             stamp: who.name().strip_prefix("user:").map_or_else(|| identity.stamp.clone(), |name| self.stamp(name)),
             who,
             access,

@@ -8,6 +8,7 @@ mod auth;
 mod credentials;
 mod htpasswd;
 mod memory;
+mod oidc;
 mod patience;
 mod policy;
 mod principal;
@@ -22,6 +23,7 @@ pub use credentials::Credentials;
 pub use htpasswd::{Htpasswd, HtpasswdError};
 #[doc(hidden)]
 pub use memory::Memory;
+pub use oidc::{Algorithm, Fetch, FetchError, Oidc, Provider, ProviderError, Refusal, Verified};
 pub use policy::{Decision, Pattern, Policy, Rule, Verb, Who, WhoError};
 pub use principal::Principal;
 pub use robots::{NewToken, RobotError, RobotToken, Robots};

@@ -159,7 +159,8 @@ pub struct Rule {
     pub place: String,
     /// For whom it is.
     pub who: Vec<Who>,
-    /// Patterns of what an issuer says, by the names of the claims; of somebody without an issuer nothing is said.
+    /// Patterns of what an issuer says, by the names of the claims; of a list one entry must match. Of somebody without an issuer
+    /// nothing is said.
     pub claims: BTreeMap<String, Pattern>,
     /// What they may.
     pub may: Vec<Verb>,
@@ -222,7 +223,7 @@ impl Rule {
     }
 
     fn is_for(&self, principal: &Principal) -> bool {
-        let says = |(name, pattern): (&String, &Pattern)| principal.claim(name).is_some_and(|value| pattern.matches(value));
+        let says = |(name, pattern): (&String, &Pattern)| principal.claim(name).iter().any(|value| pattern.matches(value));
         self.who.iter().any(|who| who.is(principal)) && self.claims.iter().all(says)
     }
 }
@@ -266,7 +267,7 @@ mod tests {
         };
         let policy = Policy::new(vec![rule]);
         let name = RepositoryName::parse("a/b").unwrap();
-        let of = |branch: &str| Principal::known("oidc:ci", "job").with_claims([("ref".to_owned(), branch.to_owned())].into());
+        let of = |branch: &str| Principal::known("oidc:ci", "job").with_claims([("ref".to_owned(), vec![branch.to_owned()])].into());
         assert!(policy.decide(&of("refs/heads/main"), Verb::Push, Some(&name)).is_allowed());
         assert!(!policy.decide(&of("refs/heads/other"), Verb::Push, Some(&name)).is_allowed());
         assert!(!policy.decide(&Principal::known("oidc:ci", "job"), Verb::Push, Some(&name)).is_allowed());

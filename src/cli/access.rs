@@ -54,7 +54,7 @@ pub(super) fn run(command: Command, file: &ConfigFile, output: Output) -> anyhow
         Some((kind @ ("user" | "robot" | "cert" | "oidc"), name)) if !name.is_empty() => Principal::known(kind, name),
         _ => anyhow::bail!("{principal:?} is nobody: write anonymous, user:NAME, robot:NAME, cert:NAME or oidc:PROVIDER:SUBJECT"),
     };
-    let somebody = somebody.in_groups(groups).with_claims(claims.into_iter().collect());
+    let somebody = somebody.in_groups(groups).with_claims(claims.into_iter().map(|(name, value)| (name, vec![value])).collect());
     let policy = Policy::new(rules);
     let decision = policy.decide(&somebody, verb, repository.as_ref().filter(|_| verb != Verb::Admin));
     let allowed = match decision {

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use auth::{Htpasswd, Pattern, Rule, TOKEN_LIFETIME, Verb, Who};
+use auth::{Algorithm, Htpasswd, Pattern, Provider, Rule, TOKEN_LIFETIME, Verb, Who};
 use toml::de::DeValue;
 
+use super::deployers::url;
+use super::git::readable;
 use super::problem::Place;
 use super::reader::Section;
 use super::value::{self, Value};
-use super::{Auth, spelling};
+use super::{Auth, Issuer, spelling};
 
 pub(super) fn auth(mut section: Section<'_, '_>, has_rules: bool) -> Auth {
     let default = Auth::default();
@@ -26,17 +28,73 @@ pub(super) fn auth(mut section: Section<'_, '_>, has_rules: bool) -> Auth {
         }
         lifetime => Ok(lifetime),
     });
+    let issuers = issuers(&mut section);
     let auth = Auth {
+        issuers,
         accounts: accounts.unwrap_or_default(),
         token_flow: section.value("token_flow", default.token_flow, value::boolean),
         token_lifetime,
         public_metrics: section.value("public_metrics", default.public_metrics, value::boolean),
     };
-    if !has_rules && section.given("htpasswd_file").is_some() {
-        section.wrong("htpasswd_file", "is of no use without [[access]]: without rules everyone may do everything".to_owned());
+    for key in ["htpasswd_file", "oidc"] {
+        if !has_rules && section.given(key).is_some() {
+            section.wrong(key, "is of no use without [[access]]: without rules everyone may do everything".to_owned());
+        }
     }
     section.finish();
     auth
+}
+
+/// All issuers of a file.
+fn issuers(section: &mut Section<'_, '_>) -> Vec<Issuer> {
+    let mut issuers: Vec<Issuer> = Vec::new();
+    for mut section in section.sections("oidc").unwrap_or_default() {
+        if let Some(issuer) = issuer(&mut section) {
+            let (name, url) = (&issuer.provider.name, &issuer.provider.issuer);
+            if issuers.iter().any(|other| other.provider.name == *name) {
+                section.wrong("name", format!("{name:?} is also the name of another issuer; give one of them another"));
+            } else if issuers.iter().any(|other| other.provider.issuer == *url) {
+                section.wrong("issuer", format!("{url:?} stands in another [[auth.oidc]] too; put its audiences there"));
+            } else if let Err(error) = issuer.provider.check() {
+                section.wrong("issuer", error.to_string());
+            }
+            issuers.push(issuer);
+        }
+        section.finish();
+    }
+    issuers
+}
+
+fn issuer(section: &mut Section<'_, '_>) -> Option<Issuer> {
+    let name = section.optional("name", value::name);
+    let issuer = section.optional("issuer", |value| value.text().map(str::to_owned));
+    let audiences = section.list("audience", |value| value.text().map(str::to_owned));
+    for (key, text) in [
+        ("name", "is missing; rules call those that it knows oidc:NAME:SUBJECT"),
+        ("issuer", "is missing; write its URL as its tokens have it in iss"),
+        ("audience", "is missing; write what its tokens have in aud when they are for this server, such as [\"registry\"]"),
+    ] {
+        if section.given(key).is_none() {
+            section.missing(key, None, text);
+        }
+    }
+    let text = |section: &mut Section<'_, '_>, key| section.optional(key, |value| value.text().map(str::to_owned));
+    let [subject, groups] = ["subject", "groups"].map(|key| text(section, key));
+    let algorithms = section.list("algorithms", |value| {
+        let text = value.text()?;
+        let all = Algorithm::ALL.map(Algorithm::as_str).join(", ");
+        Algorithm::parse(text).ok_or_else(|| format!("{text:?} is not taken; write some of {all}"))
+    });
+    let leeway = section.optional("leeway", value::duration);
+    let jwks_uri = section.optional("jwks_uri", url);
+    let ca = readable(section, "ca");
+    let mut provider = Provider::new(name?, issuer?, audiences?);
+    provider.subject = subject.unwrap_or(provider.subject);
+    provider.groups = groups.unwrap_or(provider.groups);
+    provider.algorithms = algorithms.unwrap_or(provider.algorithms);
+    provider.leeway = leeway.unwrap_or(provider.leeway);
+    provider.jwks_uri = jwks_uri;
+    Some(Issuer { provider, ca })
 }
 
 /// All rules of a file; `None` if it has none.

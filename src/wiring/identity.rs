@@ -4,9 +4,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth::{Auth, Policy, Signer};
+use auth::{Auth, Oidc, Policy, Provider, Signer};
 use certs::{CertificateDer, ClientIdentity, Reloaded};
 use telemetry::{Clock, Metrics};
+use tokio_util::task::TaskTracker;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
@@ -44,11 +45,27 @@ fn name_of(chain: &[CertificateDer<'_>], clock: &dyn Clock) -> Option<String> {
     uris.into_iter().next().or_else(|| dns.into_iter().next()).or(common_name)
 }
 
+/// The issuers whose tokens are taken, each asked over a way of its own.
+pub(crate) fn issuers(config: &Config, clock: &Arc<dyn Clock>, tasks: &TaskTracker) -> anyhow::Result<Oidc> {
+    let mut providers: Vec<(Provider, Arc<dyn auth::Fetch>)> = Vec::new();
+    for issuer in &config.auth.issuers {
+        let origin = match &issuer.provider.jwks_uri {
+            Some(uri) => uri.clone(),
+            None => issuer.provider.issuer.parse()?,
+        };
+        let mut settings = outbound::Config::new(&origin);
+        settings.ca.extend(issuer.ca.clone());
+        providers.push((issuer.provider.clone(), Arc::new(outbound::Client::new(&settings)?)));
+    }
+    Ok(Oidc::new(providers, Arc::clone(clock), tasks)?)
+}
+
 /// The guard that the configuration wants, and what makes out who asks where it wants one.
 pub(crate) async fn guard(
     config: &Config,
     store: &storage::Store,
     clock: &Arc<dyn Clock>,
+    tasks: &TaskTracker,
 ) -> anyhow::Result<(api::Guard, Option<Auth>)> {
     let Some(rules) = &config.access else { return Ok((api::Guard::open(), None)) };
     let records: Arc<dyn auth::Records> = Arc::new(super::kept(store, "auth"));
@@ -57,6 +74,7 @@ pub(crate) async fn guard(
     let auth = Auth::new(auth::Parts {
         policy: Policy::new(rules.clone()),
         accounts: config.auth.accounts.clone(),
+        oidc: issuers(config, clock, tasks)?,
         signer,
         records,
         service: url.map_or_else(|| "roadstead".to_owned(), |url| url.authority().to_owned()),

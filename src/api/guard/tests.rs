@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use auth::{Htpasswd, Memory, Parts, Pattern, Policy, Rule, Signer, TOKEN_LIFETIME, Who};
+use auth::{Htpasswd, Memory, Oidc, Parts, Pattern, Policy, Rule, Signer, TOKEN_LIFETIME, Who};
 use http::Method;
 use telemetry::{Clock, SystemClock};
 
@@ -50,6 +50,7 @@ async fn guard() -> Guard {
     let auth = Auth::new(Parts {
         policy: Policy::new(rules),
         accounts: Htpasswd::default(),
+        oidc: Oidc::none(Arc::clone(&clock)),
         signer: Signer::new(Arc::clone(&records) as _, Arc::clone(&clock)).await.unwrap(),
         records,
         service: "roadstead".to_owned(),
