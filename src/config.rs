@@ -209,7 +209,6 @@ pub struct Auth {
     pub public_metrics: bool,
 }
 
-
 /// One `[[auth.oidc]]`.
 #[derive(Debug, Clone)]
 pub struct Issuer {

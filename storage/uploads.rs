@@ -248,13 +248,7 @@ impl Store {
         Ok(resumed.map(|(whose, state, touched)| Live::new(whose, state, touched)))
     }
 
-    async fn save_session(
-        &self,
-        id: UploadId,
-        whose: &Whose,
-        state: &mut State,
-        touched: u64,
-    ) -> Result<(), Error> {
+    async fn save_session(&self, id: UploadId, whose: &Whose, state: &mut State, touched: u64) -> Result<(), Error> {
         let record = Live::record(whose, state, touched);
         match &mut state.data {
             Data::Parts(data) => data.save(self, id.0, record).await,

@@ -40,8 +40,7 @@ impl Refusal {
     fn parts(&self, request_id: RequestId) -> (StatusCode, &'static str, String) {
         match self {
             Self::Unauthorized => {
-                let message =
-                    "the token is missing or wrong: send Authorization: Bearer TOKEN, with the token of the server's token file, or \
+                let message = "the token is missing or wrong: send Authorization: Bearer TOKEN, with the token of the server's token file, or \
                      log in as somebody to whom the rules give admin";
                 (StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message.to_owned())
             }

@@ -36,9 +36,7 @@ enum Wanted<'route> {
 impl Operator {
     /// May he see and run promotions of this rule?
     pub(crate) fn may_promote(&self, rule: &Rule) -> bool {
-        let may = |identity: &Identity| {
-            identity.may(Verb::Admin, None) || identity.may(Verb::Promote, Some(&rule.repository))
-        };
+        let may = |identity: &Identity| identity.may(Verb::Admin, None) || identity.may(Verb::Promote, Some(&rule.repository));
         self.identity.as_ref().is_none_or(may)
     }
 }

@@ -44,9 +44,7 @@ impl Admin {
 
     pub(crate) async fn robots(&self) -> Result<Response<Body>, Refusal> {
         let robots = self.auth()?.robots().await?;
-        let shown = |(name, tokens): (&String, &Vec<RobotToken>)| {
-            json!({ "name": name, "tokens": tokens.iter().map(shown).collect::<Vec<_>>() })
-        };
+        let shown = |(name, tokens): (&String, &Vec<RobotToken>)| json!({ "name": name, "tokens": tokens.iter().map(shown).collect::<Vec<_>>() });
         json(StatusCode::OK, &json!({ "robots": robots.iter().map(shown).collect::<Vec<_>>() }))
     }
 
@@ -60,11 +58,8 @@ impl Admin {
         if asked.groups.len() > 20 || !asked.groups.iter().all(is_fine) {
             return Err(Refusal::Invalid("there are more than 20 groups, or one of them is no name".to_owned()));
         }
-        let new = NewToken {
-            lifetime: asked.expires_in.map(Duration::from_secs),
-            groups: asked.groups,
-            by: operator.name.clone(),
-        };
+        let new =
+            NewToken { lifetime: asked.expires_in.map(Duration::from_secs), groups: asked.groups, by: operator.name.clone() };
         let (made, token) = self.auth()?.create_robot_token(name, &new).await?;
         tracing::info!(robot = name, token = made.id, by = operator.name, "a token was made for a robot");
         let mut answer = shown(&made);

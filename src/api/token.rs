@@ -55,12 +55,7 @@ impl Api {
     }
 
     /// A token, by a name and a password in `Authorization`, or for nobody in particular without.
-    async fn token(
-        &self,
-        query: Option<&str>,
-        headers: &HeaderMap,
-        peer: Option<&Peer>,
-    ) -> Result<Response<Body>, Denial> {
+    async fn token(&self, query: Option<&str>, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Response<Body>, Denial> {
         let rules = self.token_rules()?;
         let caller = self.parts().guard.identify(headers, peer).await?;
         let identity = caller.identity().ok_or_else(no_tokens)?;
@@ -71,9 +66,12 @@ impl Api {
         is_for_us(rules, &asked)?;
         let request = asked.request(asked.first("offline_token") == Some("true")).map_err(Denial::Error)?;
         let (request, identity) = (self.as_stored(request).await, identity.clone());
-        made(rules, &identity, &request, |made| {
-            json!({ "token": made.token.expose_secret(), "access_token": made.token.expose_secret() })
-        })
+        made(
+            rules,
+            &identity,
+            &request,
+            |made| json!({ "token": made.token.expose_secret(), "access_token": made.token.expose_secret() }),
+        )
     }
 
     /// A token, by what a form says. [OAuth 2, RFC 6749 sections 4.3 and 6]
@@ -138,9 +136,7 @@ async fn by_form(rules: &Rules, asked: &Asked, address: IpAddr) -> Result<Identi
             }
             rules.auth.by_password(name, password, address).await
         }
-        Some("refresh_token") => {
-            rules.auth.by_refresh_token(asked.first("refresh_token").unwrap_or_default(), address).await
-        }
+        Some("refresh_token") => rules.auth.by_refresh_token(asked.first("refresh_token").unwrap_or_default(), address).await,
         _ => {
             let reason = "grant_type is neither password nor refresh_token".to_owned();
             return Err(Denial::Error(Error::Unsupported { reason }));

@@ -21,8 +21,8 @@ use crate::oidc::{self, Oidc, Verified};
 use crate::patience::Patience;
 use crate::policy::Policy;
 use crate::principal::Principal;
-use crate::scope::Scope;
 use crate::robots::{self, NewToken, RobotError, RobotToken, Robots};
+use crate::scope::Scope;
 use crate::signer::{Records, Signer, SignerError};
 use crate::token::{Claims, Granted, ISSUER, REFRESH_LIFETIME, SHORTEST_LIFETIME};
 

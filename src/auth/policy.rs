@@ -238,7 +238,11 @@ mod tests {
     #[test]
     fn a_star_stays_between_slashes_and_two_do_not() {
         for (pattern, yes, no) in [
-            ("docker.io/**", &["docker.io/library/nginx", "docker.io/x"][..], &["docker.io", "docker.iox/y", "quay.io/docker.io/x"][..]),
+            (
+                "docker.io/**",
+                &["docker.io/library/nginx", "docker.io/x"][..],
+                &["docker.io", "docker.iox/y", "quay.io/docker.io/x"][..],
+            ),
             ("micro/*", &["micro/app"], &["micro", "micro/a/b", "macro/app"]),
             ("**", &["a", "a/b/c"], &[]),
             ("**/app", &["app", "a/app", "a/b/app"], &["a/xapp", "app/x"]),
@@ -267,7 +271,8 @@ mod tests {
         };
         let policy = Policy::new(vec![rule]);
         let name = RepositoryName::parse("a/b").unwrap();
-        let of = |branch: &str| Principal::known("oidc:ci", "job").with_claims([("ref".to_owned(), vec![branch.to_owned()])].into());
+        let of =
+            |branch: &str| Principal::known("oidc:ci", "job").with_claims([("ref".to_owned(), vec![branch.to_owned()])].into());
         assert!(policy.decide(&of("refs/heads/main"), Verb::Push, Some(&name)).is_allowed());
         assert!(!policy.decide(&of("refs/heads/other"), Verb::Push, Some(&name)).is_allowed());
         assert!(!policy.decide(&Principal::known("oidc:ci", "job"), Verb::Push, Some(&name)).is_allowed());

@@ -47,7 +47,9 @@ pub(super) fn run(command: Command, file: &ConfigFile, output: Output) -> anyhow
     anyhow::ensure!(repository.is_some() || verb == Verb::Admin, "name the repository: {verb} is asked of one");
     let Some(rules) = config.access else {
         let answer = json!({ "allowed": true, "rule": null });
-        return Ok(print(&shown(output, &answer, |_| "allowed: there is no [[access]], so everyone may do everything\n".to_owned())));
+        return Ok(print(&shown(output, &answer, |_| {
+            "allowed: there is no [[access]], so everyone may do everything\n".to_owned()
+        })));
     };
     let somebody = match principal.split_once(':') {
         None if principal == "anonymous" => Principal::anonymous(),

@@ -70,7 +70,9 @@ pub(super) async fn run(command: Command, server: &Where, output: Output) -> any
         Command::Revoke { name, id } => {
             let token = id.map(|id| format!("/tokens/{}", segment(&id))).unwrap_or_default();
             let answer = remote.delete(&format!("robots/{}{token}", segment(&name))).await?;
-            Ok(print(&shown(output, &answer, |answer| format!("{}: {} revoked\n", text(answer, "name"), text(answer, "revoked")))))
+            Ok(print(&shown(output, &answer, |answer| {
+                format!("{}: {} revoked\n", text(answer, "name"), text(answer, "revoked"))
+            })))
         }
     }
 }

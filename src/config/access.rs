@@ -100,11 +100,16 @@ fn issuer(section: &mut Section<'_, '_>) -> Option<Issuer> {
 /// All rules of a file; `None` if it has none.
 pub(super) fn rules(root: &mut Section<'_, '_>) -> Option<Vec<Rule>> {
     let sections = root.sections("access")?;
-    Some(sections.into_iter().filter_map(|mut section| {
-        let rule = rule(&mut section);
-        section.finish();
-        rule
-    }).collect())
+    Some(
+        sections
+            .into_iter()
+            .filter_map(|mut section| {
+                let rule = rule(&mut section);
+                section.finish();
+                rule
+            })
+            .collect(),
+    )
 }
 
 fn rule(section: &mut Section<'_, '_>) -> Option<Rule> {

@@ -62,7 +62,10 @@ fn tls(mut section: Section<'_, '_>) -> Option<Settings> {
     }
     if client_ca.is_none() && !is_set("client_ca") {
         for key in ["client_crl", "require_client"].into_iter().filter(|key| is_set(key)) {
-            section.wrong(key, "is of no use without client_ca; name the file of whoever signs the certificates of clients".to_owned());
+            section.wrong(
+                key,
+                "is of no use without client_ca; name the file of whoever signs the certificates of clients".to_owned(),
+            );
         }
     }
     section.finish();

@@ -64,12 +64,7 @@ pub enum BindError {
 impl Server {
     /// Takes `listen`: an IP address or host name, and a port; port 0 takes a free one. With `tls`, every connection is
     /// encrypted.
-    pub async fn bind(
-        listen: &str,
-        tls: Option<Tls>,
-        limits: Limits,
-        metrics: Metrics,
-    ) -> Result<Self, BindError> {
+    pub async fn bind(listen: &str, tls: Option<Tls>, limits: Limits, metrics: Metrics) -> Result<Self, BindError> {
         // A name that does not resolve has a kind of its own per platform, so names are told apart here.
         let addresses: Vec<SocketAddr> = match tokio::net::lookup_host(listen).await {
             Ok(addresses) => addresses.collect(),

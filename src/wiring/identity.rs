@@ -7,8 +7,8 @@ use std::time::Duration;
 use auth::{Auth, Oidc, Policy, Provider, Signer};
 use certs::{CertificateDer, ClientIdentity, Reloaded};
 use telemetry::{Clock, Metrics};
-use tokio_util::task::TaskTracker;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 
@@ -81,11 +81,7 @@ pub(crate) async fn guard(
         token_lifetime: config.auth.token_lifetime,
         clock: Arc::clone(clock),
     });
-    let rules = api::Rules {
-        auth: auth.clone(),
-        has_tokens: config.auth.token_flow,
-        public_metrics: config.auth.public_metrics,
-    };
+    let rules = api::Rules { auth: auth.clone(), has_tokens: config.auth.token_flow, public_metrics: config.auth.public_metrics };
     Ok((api::Guard::new(rules), Some(auth)))
 }
 

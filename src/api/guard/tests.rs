@@ -41,11 +41,8 @@ async fn guard() -> Guard {
         may: may.to_vec(),
         repositories: vec![Pattern::parse(place).unwrap()],
     };
-    let mut rules: Vec<Rule> = EVERYBODY
-        .iter()
-        .filter(|(_, may)| !may.is_empty())
-        .map(|(who, may)| rule(who, may, "team/app"))
-        .collect();
+    let mut rules: Vec<Rule> =
+        EVERYBODY.iter().filter(|(_, may)| !may.is_empty()).map(|(who, may)| rule(who, may, "team/app")).collect();
     rules.push(rule("user:neighbour", &[Verb::Pull, Verb::Push, Verb::Delete], "other/**"));
     let auth = Auth::new(Parts {
         policy: Policy::new(rules),
@@ -72,7 +69,9 @@ fn caller(guard: &Guard, who: &str) -> Caller {
 fn after(route: &Route) -> Option<Route> {
     let digest = format!("sha256:{}", "a".repeat(64));
     let id = "01931d2a-0000-4000-8000-000000000000";
-    let parse = |method: Method, path: &str| Some(Route::parse(&method, path.split('?').next().unwrap(), path.split_once('?').map(|(_, query)| query)).unwrap());
+    let parse = |method: Method, path: &str| {
+        Some(Route::parse(&method, path.split('?').next().unwrap(), path.split_once('?').map(|(_, query)| query)).unwrap())
+    };
     match route {
         Route::Live => parse(Method::GET, "/readyz"),
         Route::Ready => parse(Method::GET, "/metrics"),
@@ -148,7 +147,9 @@ async fn a_token_lets_nobody_do_more_than_he_has_fetched_it_for() {
     let guard = guard().await;
     let auth = guard.rules().unwrap().auth.clone();
     let anybody = auth.identity_of(Principal::known("user", "owner"));
-    for (scope, passes) in [("repository:team/app:pull", ["tags"].as_slice()), ("repository:team/app:delete", &["delete_manifest"])] {
+    for (scope, passes) in
+        [("repository:team/app:pull", ["tags"].as_slice()), ("repository:team/app:delete", &["delete_manifest"])]
+    {
         let request = auth::TokenRequest { scopes: auth::Scope::parse_all([scope]).unwrap(), is_offline: false };
         let granted = anybody.narrowed(&request.scopes);
         for label in ["tags", "push_manifest", "delete_manifest"] {

@@ -60,7 +60,10 @@ mod tests {
         metrics.certificate_expires("/etc/tls.crt", UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         metrics.request_denied("hidden");
         let text = metrics.encode();
-        assert!(text.contains(r#"roadstead_certificate_expiry_timestamp_seconds{certificate="/etc/tls.crt"} 1800000000"#), "{text}");
+        assert!(
+            text.contains(r#"roadstead_certificate_expiry_timestamp_seconds{certificate="/etc/tls.crt"} 1800000000"#),
+            "{text}"
+        );
         assert!(text.contains(r#"roadstead_denied_total{reason="hidden"} 1"#), "{text}");
     }
 }

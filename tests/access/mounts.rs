@@ -1,0 +1,82 @@
+//! Content goes from one repository to another only for those who may pull it.
+
+use crate::harness::{As, Server, image, sha256};
+
+const RULES: &str = r#"
+[[access]]
+who = ["user:alice"]
+may = ["pull", "push", "delete"]
+repositories = ["secret/**"]
+[[access]]
+who = ["user:bob", "user:carol"]
+may = ["pull", "push", "delete"]
+repositories = ["team/**"]
+[[access]]
+who = ["user:dave"]
+may = ["pull"]
+repositories = ["secret/**"]
+[[access]]
+who = ["user:dave"]
+may = ["pull", "push"]
+repositories = ["dave/**"]
+"#;
+
+#[tokio::test]
+async fn a_mount_takes_only_from_what_the_caller_may_pull() {
+    let server = Server::start(RULES).await;
+    let (_, layer) = server.push_image(As::User("alice"), "secret/app", "v1", "treasure").await;
+    for from in ["&from=secret/app", ""] {
+        let path = |name: &str| format!("/v2/{name}/blobs/uploads/?mount={layer}{from}");
+        // As if it were not there: a session is opened, and nothing is said of whether there is such a blob.
+        let absent = sha256(b"nowhere");
+        let told = server.ask(As::User("bob"), "POST", &path("team/app")).await;
+        let other = server.ask(As::User("bob"), "POST", &path("team/app").replace(&layer.to_string(), &absent.to_string())).await;
+        assert_eq!((told.status(), other.status()), (reqwest::StatusCode::ACCEPTED, reqwest::StatusCode::ACCEPTED));
+        assert_eq!(server.status(As::User("bob"), "GET", &format!("/v2/team/app/blobs/{layer}")).await, 404);
+        assert_eq!(server.status(As::User("dave"), "POST", &path("dave/app")).await, 201, "{from}");
+    }
+    // A token narrows it too.
+    let made = server.token(As::User("dave"), &["repository:dave/b:pull,push"]).await;
+    let path = format!("/v2/dave/b/blobs/uploads/?mount={layer}&from=secret/app");
+    assert_eq!(server.status(As::Bearer(made["token"].as_str().unwrap()), "POST", &path).await, 202);
+}
+
+#[tokio::test]
+async fn a_manifest_does_not_bring_blobs_of_another_repository() {
+    let server = Server::start(RULES).await;
+    let (_, layer) = server.push_image(As::User("alice"), "secret/app", "v1", "treasure").await;
+    let config = server.push_blob(As::User("bob"), "team/app", "{}").await;
+    let manifest = image(&config, &layer, 8, None).to_string();
+    let request = server.request(As::User("bob"), "PUT", "/v2/team/app/manifests/v1");
+    let answer = request.header("content-type", oci::media_type::OCI_MANIFEST).body(manifest).send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+    assert_eq!(server.status(As::User("bob"), "HEAD", &format!("/v2/team/app/blobs/{layer}")).await, 404);
+}
+
+#[tokio::test]
+async fn the_upload_session_of_somebody_else_is_not_there() {
+    let server = Server::start(RULES).await;
+    let started = server.ask(As::User("bob"), "POST", "/v2/team/app/blobs/uploads/").await;
+    let location = started.headers()["location"].to_str().unwrap().to_owned();
+    let digest = sha256(b"mine");
+    for (method, path) in [
+        ("GET", location.clone()),
+        ("PATCH", location.clone()),
+        ("PUT", format!("{location}?digest={digest}")),
+        ("DELETE", location.clone()),
+    ] {
+        let answer = server.request(As::User("carol"), method, &path).body("x").send().await.unwrap();
+        assert_eq!(answer.status(), 404, "{method}");
+        // Nor for somebody who may push elsewhere.
+        assert_eq!(server.status(As::User("alice"), method, &path).await, 404, "{method}");
+        assert_eq!(server.status(As::Nobody, method, &path).await, 401, "{method}");
+    }
+    // Its owner goes on with it, by whatever he is known.
+    let made = server.token(As::User("bob"), &["repository:team/app:pull,push"]).await;
+    let token = made["token"].as_str().unwrap();
+    let answer = server.request(As::Bearer(token), "PATCH", &location).body("mi").send().await.unwrap();
+    assert_eq!(answer.status(), 202);
+    let path = format!("{location}?digest={digest}");
+    let answer = server.request(As::User("bob"), "PUT", &path).body("ne").send().await.unwrap();
+    assert_eq!(answer.status(), 201);
+}
