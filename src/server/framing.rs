@@ -1,0 +1,100 @@
+//! What is asked of a request of HTTP/1 beyond what hyper asks: that all who read it on its way find the same request in it.
+//!
+//! A proxy before us that finds another end of a body, or another host, can be made to send one client's request within that of
+//! another.
+
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+
+use crate::body::Body;
+
+/// Why a request that can be read is refused all the same, as its answer. The connection ends with it.
+pub(crate) fn refusal(version: Version, headers: &HeaderMap) -> Option<Response<Body>> {
+    let (status, reason) = doubt(version, headers)?;
+    let mut response = Response::new(Body::full(reason));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    Some(response)
+}
+
+fn doubt(version: Version, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
+    // hyper sees to it that `chunked` comes last. We know no other coding, and some readers look at the first. [RFC 9112, 6.1]
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if codings.next().is_some_and(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")) {
+        return Some((StatusCode::NOT_IMPLEMENTED, "the only transfer coding that is understood is chunked\n"));
+    }
+    if codings.next().is_some() {
+        return Some((StatusCode::BAD_REQUEST, "there is more than one Transfer-Encoding\n"));
+    }
+    // [RFC 9112, 3.2]
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version < Version::HTTP_11 => None,
+        (None, _) => Some((StatusCode::BAD_REQUEST, "there is no Host\n")),
+        (Some(_), Some(_)) => Some((StatusCode::BAD_REQUEST, "there is more than one Host\n")),
+        (Some(host), None) if is_host(host.as_bytes()) => None,
+        (Some(_), None) => Some((StatusCode::BAD_REQUEST, "the Host is not a host, with its port if it has one\n")),
+    }
+}
+
+/// Empty, or a host with or without a port. [RFC 9112, 3.2; RFC 3986, 3.2]
+fn is_host(text: &[u8]) -> bool {
+    if text.is_empty() {
+        return true;
+    }
+    let Ok(authority) = Authority::try_from(text) else { return false };
+    let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    // The rest of what stands there must be a port; what is not (a user's name) comes before the host.
+    match port.strip_prefix(':') {
+        Some(digits) => digits.is_empty() || authority.port_u16().is_some(),
+        None => port.is_empty() && authority.as_str() == authority.host(),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn status(version: Version, lines: &[(&'static str, &str)]) -> Option<u16> {
+        let headers = lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let mut map = HeaderMap::new();
+        headers.for_each(|(name, value): (http::HeaderName, HeaderValue)| drop(map.append(name, value)));
+        refusal(version, &map).map(|response| response.status().as_u16())
+    }
+
+    #[test]
+    fn only_one_chunked_is_a_coding() {
+        let coded = |lines: &[&str]| {
+            let coding = lines.iter().map(|line| ("transfer-encoding", *line));
+            status(Version::HTTP_11, &std::iter::once(("host", "x")).chain(coding).collect::<Vec<_>>())
+        };
+        assert_eq!(coded(&[]), None);
+        assert_eq!(coded(&["chunked"]), None);
+        assert_eq!(coded(&["ChunkeD"]), None);
+        assert_eq!(coded(&["chunked", "chunked"]), Some(400));
+        for other in ["identity", "gzip, chunked", ", chunked", "chunked, chunked", ""] {
+            assert_eq!(coded(&[other]), Some(501), "{other}");
+        }
+        assert_eq!(coded(&["identity", "chunked"]), Some(501));
+    }
+
+    #[test]
+    fn there_is_one_host() {
+        let hosts = |hosts: &[&str]| {
+            status(Version::HTTP_11, &hosts.iter().map(|host| ("host", *host)).collect::<Vec<_>>())
+        };
+        for host in ["", "a", "a.example:5000", "127.0.0.1", "[::1]", "[::1]:5000", "a_b", "a:", "A-b.c"] {
+            assert_eq!(hosts(&[host]), None, "{host}");
+        }
+        for other in ["a b", "a/b", "u@a", "u:p@a:1", "a:b", "a:1:2", "a,b", "a?b", "a#b", "a\\b", "[::1", "::1", "a:99999", "@", ":"] {
+            assert_eq!(hosts(&[other]), Some(400), "{other}");
+        }
+        assert_eq!(hosts(&[]), Some(400));
+        assert_eq!(hosts(&["a", "a"]), Some(400));
+        assert_eq!(status(Version::HTTP_10, &[]), None);
+        assert_eq!(status(Version::HTTP_10, &[("host", "a b")]), Some(400));
+    }
+}
