@@ -45,7 +45,7 @@ where
         let ours = self.activity.ours();
         // HTTP/2 has frames instead.
         let is_http1 = self.protocol == Protocol::Http1;
-        let refused = if is_http1 { framing::refusal(request.version(), request.headers()) } else { None };
+        let refused = if is_http1 { framing::refusal(&request) } else { None };
         let request = request.map(|incoming| RequestBody::incoming(incoming, self.idle_timeout, &self.activity, &self.peer));
         Answer {
             step: match refused {

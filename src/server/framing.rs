@@ -5,13 +5,13 @@
 
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 
 use crate::body::Body;
 
 /// Why a request that can be read is refused all the same, as its answer. The connection ends with it.
-pub(crate) fn refusal(version: Version, headers: &HeaderMap) -> Option<Response<Body>> {
-    let (status, reason) = doubt(version, headers)?;
+pub(crate) fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
+    let (status, reason) = doubt(request)?;
     let mut response = Response::new(Body::full(reason));
     *response.status_mut() = status;
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -19,7 +19,12 @@ pub(crate) fn refusal(version: Version, headers: &HeaderMap) -> Option<Response<
     Some(response)
 }
 
-fn doubt(version: Version, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
+fn doubt<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
+    let (uri, headers) = (request.uri(), request.headers());
+    // Only CONNECT names a host and no path. [RFC 9112, 3.2.3]
+    if uri.scheme().is_none() && uri.authority().is_some() && request.method() != Method::CONNECT {
+        return Some((StatusCode::BAD_REQUEST, "the target does not begin with a slash\n"));
+    }
     // hyper sees to it that `chunked` comes last. We know no other coding, and some readers look at the first. [RFC 9112, 6.1]
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if codings.next().is_some_and(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")) {
@@ -31,7 +36,7 @@ fn doubt(version: Version, headers: &HeaderMap) -> Option<(StatusCode, &'static 
     // [RFC 9112, 3.2]
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (None, _) if version < Version::HTTP_11 => None,
+        (None, _) if request.version() < Version::HTTP_11 => None,
         (None, _) => Some((StatusCode::BAD_REQUEST, "there is no Host\n")),
         (Some(_), Some(_)) => Some((StatusCode::BAD_REQUEST, "there is more than one Host\n")),
         (Some(host), None) if is_host(host.as_bytes()) => None,
@@ -58,11 +63,21 @@ fn is_host(text: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn status(version: Version, lines: &[(&'static str, &str)]) -> Option<u16> {
-        let headers = lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        let mut map = HeaderMap::new();
-        headers.for_each(|(name, value): (http::HeaderName, HeaderValue)| drop(map.append(name, value)));
-        refusal(version, &map).map(|response| response.status().as_u16())
+    fn asked(target: &str, version: Version, lines: &[(&str, &str)]) -> Option<u16> {
+        let request = Request::get(target).version(version);
+        let request = lines.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        refusal(&request.body(()).unwrap()).map(|response| response.status().as_u16())
+    }
+
+    fn status(version: Version, lines: &[(&str, &str)]) -> Option<u16> {
+        asked("/", version, lines)
+    }
+
+    #[test]
+    fn a_target_has_a_path() {
+        let asked = |target| asked(target, Version::HTTP_11, &[("host", "x")]);
+        assert_eq!([asked("/"), asked("http://y/"), asked("*")], [None; 3]);
+        assert_eq!(asked("livez"), Some(400));
     }
 
     #[test]
@@ -89,7 +104,7 @@ mod tests {
         for host in ["", "a", "a.example:5000", "127.0.0.1", "[::1]", "[::1]:5000", "a_b", "a:", "A-b.c"] {
             assert_eq!(hosts(&[host]), None, "{host}");
         }
-        for other in ["a b", "a/b", "u@a", "u:p@a:1", "a:b", "a:1:2", "a,b", "a?b", "a#b", "a\\b", "[::1", "::1", "a:99999", "@", ":"] {
+        for other in ["a b", "a/b", "u@a", "u:p@a:1", "a:b", "a:1:2", "a?b", "a#b", "a\\b", "[::1", "::1", "a:99999", "@", ":"] {
             assert_eq!(hosts(&[other]), Some(400), "{other}");
         }
         assert_eq!(hosts(&[]), Some(400));

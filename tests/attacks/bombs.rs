@@ -1,13 +1,16 @@
 //! Small things that would be large ones if they were read without care.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use crate::hostile::{Hostile, Reply};
+use crate::raw;
 use crate::stage::{Server, Settings, sha256};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -16,7 +19,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// The memory that one bomb may make the server have, beside what it is made of.
-const MEMORY: u64 = 160 * MIB;
+const MEMORY: u64 = 256 * MIB;
 
 /// Manifests may be larger than usual, so that a million of something fits into one.
 fn start() -> Server {
@@ -96,13 +99,12 @@ fn an_index_of_a_hundred_thousand_is_kept_in_little_memory() {
     let mut text = format!("{{\"schemaVersion\":2,\"mediaType\":\"{INDEX}\",\"manifests\":[");
     for number in 0..100_000 {
         let separator = if number == 0 { "" } else { "," };
-        write!(text, "{separator}{{\"mediaType\":\"{MANIFEST}\",\"digest\":\"sha256:{number:064x}\",\"size\":1}}").unwrap();
+        write!(text, "{separator}{{\"mediaType\":\"{MANIFEST}\",\"platform\":{{\"os\":\"linux\",\"architecture\":\"amd64\"}},\"digest\":\"sha256:{number:064x}\",\"size\":1}}").unwrap();
     }
     text.push_str("]}");
-    assert!(text.len() as u64 > 16 * MIB);
     assert_eq!(put(&server, "large", INDEX, text.clone()), 413);
     is_bounded(&mut server, "an index that is too large", MEMORY);
-    let short = text.replace(MANIFEST, "a/b");
+    let short = text.replace(",\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}", "");
     assert_eq!(put(&server, "many", INDEX, short.clone()), 201);
     is_bounded(&mut server, "an index of many", MEMORY);
     assert_eq!(server.client.get(server.url("/v2/a/manifests/many")).send().unwrap().text().unwrap(), short);
@@ -124,6 +126,35 @@ fn many_bombs_at_a_time_take_not_many_times_the_memory() {
         }
     });
     is_bounded(&mut server, "24 bombs at a time", 512 * MIB);
+}
+
+#[test]
+fn manifests_that_do_not_end_take_no_memory_from_others() {
+    let mut server = Server::start(Settings::default());
+    server.forget_peak();
+    let large = vec![b' '; (8 << 20) - 1];
+    let head = format!("PUT /v2/a/manifests/v1 HTTP/1.1\r\nhost: x\r\ncontent-type: {MANIFEST}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", 8 << 20);
+    let mut waiting: Vec<TcpStream> = (0..40).map(|_| raw::connect(server.address)).collect();
+    for stream in &mut waiting {
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&large).unwrap();
+    }
+    is_bounded(&mut server, "manifests that wait for a byte", 200 * MIB);
+    // Those of others are small.
+    let config = server.push_blob("b", b"{}");
+    let small = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "layers": [], "config": { "mediaType": "x/y", "digest": config, "size": 2 } });
+    let put = server.client.put(server.url("/v2/b/manifests/v1")).header("content-type", MANIFEST);
+    assert_eq!(put.body(small.to_string()).send().unwrap().status(), 201);
+    // Who found room is heard, and who did not is told so.
+    let mut statuses = BTreeSet::new();
+    for stream in &mut waiting {
+        stream.write_all(b" ").unwrap();
+        let answer = String::from_utf8(raw::rest(stream)).unwrap();
+        let crowded = answer.starts_with("HTTP/1.1 429 ") && answer.contains("TOOMANYREQUESTS") && answer.contains("retry-after: ");
+        assert!(crowded || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        statuses.insert(answer[9..12].to_owned());
+    }
+    assert_eq!(statuses.into_iter().collect::<Vec<_>>(), ["400", "429"]);
 }
 
 #[test]
@@ -192,13 +223,15 @@ fn what_an_upstream_sends_compressed_is_not_unpacked() {
     });
     let mut server = Server::start(Settings { sections: &upstream.section("up.test", ""), ..Settings::default() });
     server.forget_peak();
-    for path in ["a/manifests/v1", "a/tags/list", &format!("a/referrers/{digest}"), &format!("a/blobs/{digest}"), "plain/manifests/v1"] {
+    for path in ["a/manifests/v1", "a/tags/list", &format!("a/referrers/{digest}"), &format!("a/blobs/{digest}")] {
         let answer = server.client.get(server.url(&format!("/v2/up.test/{path}"))).send().unwrap();
         assert!(answer.status().is_server_error() || answer.status() == 404, "{path}: {}", answer.status());
     }
-    // Without the header it is a blob like any other.
-    let blob = server.client.get(server.url(&format!("/v2/up.test/plain/blobs/{digest}"))).send().unwrap();
-    assert_eq!(blob.bytes().unwrap(), bomb);
+    // Without the header it is content like any other.
+    for path in [format!("plain/blobs/{digest}"), format!("plain/manifests/{digest}")] {
+        let pulled = server.client.get(server.url(&format!("/v2/up.test/{path}"))).send().unwrap();
+        assert_eq!(pulled.bytes().unwrap(), bomb, "{path}");
+    }
     is_bounded(&mut server, "a compressed upstream", MEMORY);
 }
 

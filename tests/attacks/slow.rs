@@ -15,12 +15,12 @@ use crate::stage::{QUIET, Server, Settings, sha256};
 
 /// Those who want to be served.
 const GOOD: usize = 64;
-const ALONE: Duration = Duration::from_secs(3);
-const ATTACKED: Duration = Duration::from_secs(5);
+const ALONE: Duration = Duration::from_secs(2);
+const ATTACKED: Duration = Duration::from_secs(4);
 /// How long the server waits for a head, and for somebody who is silent.
-const LIMITS: &str = "header_timeout = \"6s\"\nidle_timeout = \"6s\"\ndrain_timeout = \"0s\"";
+const LIMITS: &str = "header_timeout = \"5s\"\nidle_timeout = \"5s\"\ndrain_timeout = \"0s\"";
 /// Between two bytes of a slow one.
-const BYTE: Duration = Duration::from_secs(2);
+const BYTE: Duration = Duration::from_secs(1);
 const LARGE: usize = 16 << 20;
 
 /// In which way somebody is slow.
@@ -47,8 +47,8 @@ enum Way {
 #[derive(Default)]
 struct Counts {
     open: AtomicUsize,
-    /// Those whom the server has ended.
-    ended: AtomicUsize,
+    /// Those whom the server has ended, in the order of [`Way`].
+    ended: [AtomicUsize; 8],
     /// Those who may go on.
     served: AtomicUsize,
     over: AtomicBool,
@@ -87,7 +87,7 @@ impl Attack {
             Way::Reader => self.look_late(&mut stream).await,
             Way::Body | Way::Preface | Way::Handshake | Way::Silent => read_to_end(&mut stream).await,
         };
-        let count = if ended { &self.counts.ended } else { &self.counts.served };
+        let count = if ended { &self.counts.ended[way as usize] } else { &self.counts.served };
         count.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -189,21 +189,24 @@ async fn withstands(address: SocketAddr, client: &Client, url: &str, ways: &[Way
     eprintln!("{ways:?}: {alone:.0}/s alone, {attacked:.0}/s beside {number} slow ones");
     assert!(attacked >= alone / 2.0, "{alone} alone, {attacked} beside {number} slow ones");
     // Whoever is late is ended by now, or soon.
-    let lasting = ways.iter().cycle().take(number).filter(|way| matches!(way, Way::Trickle | Way::Reader)).count();
-    let ended = || attack.counts.ended.load(Ordering::Relaxed);
+    let of = |way: Way| ways.iter().cycle().take(number).filter(|other| **other == way).count();
+    let left = || {
+        let late = ways.iter().filter(|way| !matches!(way, Way::Trickle | Way::Reader));
+        let lasting = late.map(|way| (*way, of(*way) - attack.counts.ended[*way as usize].load(Ordering::Relaxed)));
+        lasting.filter(|(_, count)| *count > 0).collect::<Vec<_>>()
+    };
     for _ in 0..400 {
-        if ended() >= number - lasting {
+        if left().is_empty() {
             break;
         }
         sleep(Duration::from_millis(50)).await;
     }
-    assert!(ended() >= number - lasting, "{} of {} were ended", ended(), number - lasting);
+    assert_eq!(left(), [], "they are not ended");
     attack.counts.over.store(true, Ordering::Relaxed);
     for one in slow {
         one.await.unwrap();
     }
-    let trickles = ways.iter().cycle().take(number).filter(|way| **way == Way::Trickle).count();
-    assert_eq!(attack.counts.served.load(Ordering::Relaxed), trickles, "only who sends a byte may go on");
+    assert_eq!(attack.counts.served.load(Ordering::Relaxed), of(Way::Trickle), "only who sends a byte may go on");
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -37,7 +37,7 @@ fn attack(server: &Server, head: &str, path: &str, rest: &str, outcome: Outcome)
     match outcome {
         Outcome::Refused => {
             assert!(answered.is_empty(), "{shown}");
-            assert!(matches!(statuses(&answers)[..], [400 | 501]), "{shown}");
+            assert!(matches!(statuses(&answers)[..], [400 | 431 | 501]), "{shown}");
         }
         Outcome::Last => assert_eq!((answered, answers.len()), (vec![path.to_owned()], 1), "{shown}"),
         Outcome::Framed if answers.len() == 1 => {
@@ -172,7 +172,6 @@ fn chunks_of_an_unclear_size_end_the_connection() {
         format!("5;x\nhello\r\n0\r\n\r\n{SMUGGLED}"),
         format!("5;x=\"\n\"\r\nhello\r\n0\r\n\r\n{SMUGGLED}"),
         format!("5\r\nhello\r\n0\n\n{SMUGGLED}"),
-        format!("5\r\nhello\r\n0\r\n\n{SMUGGLED}"),
         // More than a chunk has any use for.
         format!("5;{}\r\nhello\r\n0\r\n\r\n{SMUGGLED}", "x".repeat(64 * 1024)),
         format!("{}0\r\n\r\n{SMUGGLED}", format!("1;{}\r\na\r\n", "x".repeat(1000)).repeat(64)),
@@ -203,6 +202,11 @@ fn trailers_are_no_requests_and_change_nothing() {
     let server = start();
     let body = "5\r\nhello\r\n0\r\ncontent-length: 99\r\ntransfer-encoding: chunked\r\nhost: y\r\n\r\n";
     everywhere(&server, "transfer-encoding: chunked", body, Outcome::Framed);
+    // A line end that is none leaves what follows among the trailers.
+    for end in ["\n", "x: y\n\n", "\n\n"] {
+        let body = format!("5\r\nhello\r\n0\r\n{end}{SMUGGLED}");
+        everywhere(&server, "transfer-encoding: chunked", &body, Outcome::Framed);
+    }
 }
 
 #[test]
@@ -294,7 +298,9 @@ fn old_versions_have_no_chunks_and_no_second_request() {
         attack(&server, &format!("{line}\r\ncontent-length: {}", SMUGGLED.len()), path, SMUGGLED, Outcome::Last);
     }
     // HTTP/0.9 has a line and nothing else.
-    assert_eq!(statuses(&exchange(server.address, b"GET /v2/smuggled/tags/list\r\n")), [400]);
+    for line in ["GET /v2/smuggled/tags/list\r\n", "GET /v2/smuggled/tags/list\r\n\r\n"] {
+        assert!(matches!(statuses(&exchange(server.address, line.as_bytes()))[..], [] | [400]));
+    }
     assert!(!server.answered().iter().any(|path| path.contains("smuggled")));
 }
 
@@ -305,7 +311,7 @@ fn nobody_is_led_into_another_protocol() {
     for upgrade in [settings, "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13", "upgrade: h2c"] {
         everywhere(&server, &format!("content-length: {}\r\n{upgrade}", SMUGGLED.len()), SMUGGLED, Outcome::Framed);
     }
-    attack(&server, "CONNECT evil.example:443 HTTP/1.1\r\nhost: x", "", "", Outcome::Last);
+    attack(&server, "CONNECT evil.example:443 HTTP/1.1\r\nhost: x", "", "", Outcome::Framed);
 }
 
 #[test]
