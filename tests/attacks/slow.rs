@@ -21,6 +21,8 @@ const ATTACKED: Duration = Duration::from_secs(4);
 const LIMITS: &str = "header_timeout = \"5s\"\nidle_timeout = \"5s\"\ndrain_timeout = \"0s\"";
 /// Between two bytes of a slow one.
 const BYTE: Duration = Duration::from_secs(1);
+/// How many connect at a time.
+const WAVE: usize = 500;
 const LARGE: usize = 16 << 20;
 
 /// In which way somebody is slow.
@@ -68,7 +70,7 @@ fn number() -> usize {
 impl Attack {
     /// Is slow in this way until the server ends it.
     async fn run(self: Arc<Self>, way: Way) {
-        let Ok(mut stream) = TcpStream::connect(self.address).await else { return };
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
         let (blob, upload) = &self.paths;
         let begin = match way {
             Way::Head => "GET / HTTP/1.1\r\nhost: x\r\nx: ".to_owned(),
@@ -176,15 +178,15 @@ async fn withstands(address: SocketAddr, client: &Client, url: &str, ways: &[Way
     let alone = rate(client, &urls, ALONE).await;
     let attack = Arc::new(Attack { address, paths: (blob, upload), counts: Counts::default() });
     let number = number();
-    let slow: Vec<_> = ways.iter().cycle().take(number).map(|way| tokio::spawn(Arc::clone(&attack).run(*way))).collect();
     let open = || attack.counts.open.load(Ordering::Relaxed);
-    for _ in 0..600 {
-        if open() >= number {
-            break;
+    let mut slow = Vec::new();
+    for (index, way) in ways.iter().cycle().take(number).enumerate() {
+        slow.push(tokio::spawn(Arc::clone(&attack).run(*way)));
+        // No more at a time than the queue of the server has room for.
+        while index + 1 - open() > WAVE || index + 1 == number && open() < number {
+            sleep(Duration::from_millis(5)).await;
         }
-        sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(open(), number, "not all could connect");
     let attacked = rate(client, &urls, ATTACKED).await;
     eprintln!("{ways:?}: {alone:.0}/s alone, {attacked:.0}/s beside {number} slow ones");
     assert!(attacked >= alone / 2.0, "{alone} alone, {attacked} beside {number} slow ones");

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -102,10 +102,6 @@ impl Server {
         format!("http://{}{path}", self.address)
     }
 
-    pub(crate) fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("server.log")).unwrap()
     }
@@ -140,13 +136,6 @@ impl Server {
         let pushed = self.client.post(url).body(bytes.to_vec()).send().unwrap();
         assert_eq!(pushed.status(), 201);
         digest
-    }
-
-    /// Opens an upload session and gives its path.
-    pub(crate) fn start_upload(&self, name: &str) -> String {
-        let started = self.client.post(self.url(&format!("/v2/{name}/blobs/uploads/"))).send().unwrap();
-        assert_eq!(started.status(), 202);
-        started.headers()["location"].to_str().unwrap().to_owned()
     }
 
     /// A measure of its memory in bytes: `VmHWM` for the peak, `RssAnon` for what is its own now.
