@@ -70,7 +70,6 @@ pub(crate) struct Answer<S: Service<Request<RequestBody>>> {
     held: Option<(Ours, Running)>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "a box for each request is what this spares")]
 enum Step<S: Service<Request<RequestBody>>> {
     /// Without the service.
     Refused(Option<Response<Body>>),

@@ -98,9 +98,7 @@ mod tests {
 
     #[test]
     fn there_is_one_host() {
-        let hosts = |hosts: &[&str]| {
-            status(Version::HTTP_11, &hosts.iter().map(|host| ("host", *host)).collect::<Vec<_>>())
-        };
+        let hosts = |hosts: &[&str]| status(Version::HTTP_11, &hosts.iter().map(|host| ("host", *host)).collect::<Vec<_>>());
         for host in ["", "a", "a.example:5000", "127.0.0.1", "[::1]", "[::1]:5000", "a_b", "a:", "A-b.c"] {
             assert_eq!(hosts(&[host]), None, "{host}");
         }

@@ -146,7 +146,7 @@ async fn rate(client: &Client, urls: &[String; 2], time: Duration) -> f64 {
         .collect();
     sleep(time).await;
     let count = u32::try_from(served.load(Ordering::Relaxed)).unwrap();
-    let rate = f64::from(count) / (clock.monotonic() - start).as_secs_f64();
+    let rate = f64::from(count) / clock.monotonic().saturating_sub(start).as_secs_f64();
     over.store(true, Ordering::Relaxed);
     for one in good {
         one.await.unwrap();

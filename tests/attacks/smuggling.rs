@@ -145,9 +145,28 @@ fn a_body_is_as_long_as_it_was_said_to_be() {
     everywhere(&server, "transfer-encoding: chunked", &long_chunks().0, Outcome::Framed);
     everywhere(&server, "Transfer-Encoding: CHUNKED", &long_chunks().0, Outcome::Framed);
     for length in [
-        "+5", "-5", "-0", "0x30", "5,5", "5, 5", "5 5", "5\u{b}", "", "five", "5.0", "1e2", "0b1", "\"5\"", "٥",
-        "18446744073709551616", "18446744073709551615", "99999999999999999999999999", "5\r\ncontent-length: 6",
-        "0\r\ncontent-length: 5", "5\r\nContent-Length : 5", "5\r\n\tx",
+        "+5",
+        "-5",
+        "-0",
+        "0x30",
+        "5,5",
+        "5, 5",
+        "5 5",
+        "5\u{b}",
+        "",
+        "five",
+        "5.0",
+        "1e2",
+        "0b1",
+        "\"5\"",
+        "٥",
+        "18446744073709551616",
+        "18446744073709551615",
+        "99999999999999999999999999",
+        "5\r\ncontent-length: 6",
+        "0\r\ncontent-length: 5",
+        "5\r\nContent-Length : 5",
+        "5\r\n\tx",
     ] {
         everywhere(&server, &format!("content-length: {length}"), SMUGGLED, Outcome::Refused);
     }
@@ -157,7 +176,19 @@ fn a_body_is_as_long_as_it_was_said_to_be() {
 fn chunks_of_an_unclear_size_end_the_connection() {
     let server = start();
     for size in [
-        "+5", "-5", "0x5", "5 5", "five", "", " 5", "\t5", "5\u{b}", "5,", "5_0", "10000000000000000", "ffffffffffffffffffff",
+        "+5",
+        "-5",
+        "0x5",
+        "5 5",
+        "five",
+        "",
+        " 5",
+        "\t5",
+        "5\u{b}",
+        "5,",
+        "5_0",
+        "10000000000000000",
+        "ffffffffffffffffffff",
         "00000000000000000000000000000000000000000000000g",
     ] {
         let body = format!("{size}\r\nhello\r\n0\r\n\r\n{SMUGGLED}");

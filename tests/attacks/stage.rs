@@ -116,7 +116,8 @@ impl Server {
     /// The paths of the requests that were answered so far, without markers. Panics where a line of the log is no line of JSON.
     pub(crate) fn answered(&self) -> Vec<String> {
         let log = self.settled_log();
-        let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("a forged line: {line}")));
+        let lines =
+            log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("a forged line: {line}")));
         let requests = lines.filter(|line| line["target"] == "roadstead::requests");
         let paths = requests.map(|line| line["path"].as_str().unwrap().to_owned());
         paths.filter(|path| !path.starts_with("/v2/marker-")).collect()

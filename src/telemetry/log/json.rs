@@ -245,7 +245,8 @@ mod tests {
     #[test]
     fn any_text_is_read_back_as_it_was() {
         let every: String = (0..0x100_u32).filter_map(char::from_u32).collect();
-        for text in ["", "plain", "\"", "a\\b\n", "é\u{2028}\u{2029}\u{201c}\u{1f6a2}\u{a3}\u{85}", "\u{0}\u{1f}\u{7f}", &every] {
+        for text in ["", "plain", "\"", "a\\b\n", "é\u{2028}\u{2029}\u{201c}\u{1f6a2}\u{a3}\u{85}", "\u{0}\u{1f}\u{7f}", &every]
+        {
             let mut out = "\"".to_owned();
             escape(&mut out, text);
             out.push('"');
