@@ -51,6 +51,9 @@ fn is_host(text: &[u8]) -> bool {
     }
     let Ok(authority) = Authority::try_from(text) else { return false };
     let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    if authority.host().is_empty() {
+        return false;
+    }
     // The rest of what stands there must be a port; what is not (a user's name) comes before the host.
     match port.strip_prefix(':') {
         Some(digits) => digits.is_empty() || authority.port_u16().is_some(),
