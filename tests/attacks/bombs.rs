@@ -285,7 +285,7 @@ fn heads_of_upstreams_without_end_are_not_read_to_their_end() {
     is_bounded(&mut server, "endless heads", MEMORY);
 }
 
-/// `roadstead import` of a file into a server, with half a gibibyte of memory to have.
+/// `roadstead import` of a file into a server, with 2 GB of address space to have.
 fn import(server: &Server, file: &std::path::Path) -> (Option<i32>, String) {
     let mut command = Command::new("sh");
     let script = "ulimit -v 2000000; exec \"$0\" import \"$1\" --server \"$2\" --token-file \"$3\"";

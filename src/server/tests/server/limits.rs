@@ -225,6 +225,6 @@ async fn a_burst_of_connections_finds_room_in_the_queue() {
     let mut waiting = Vec::new();
     for number in 0..600 {
         let connected = tokio::time::timeout(Duration::from_millis(500), TcpStream::connect(server.local_addr())).await;
-        waiting.push(connected.unwrap_or_else(|_| panic!("{number} found room")).unwrap());
+        waiting.push(connected.unwrap_or_else(|_| panic!("number {number} found no room")).unwrap());
     }
 }
