@@ -35,10 +35,11 @@ impl Api {
         }
         let registry = self.registry_for(caller);
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let bytes = body::collect(request, self.parts().registry.limits().manifest_size).await?;
+        let body::Collected { bytes, room } = body::collect(request, self.room()).await?;
         let location = self.location(&format!("{name}/manifests/{reference}"));
         let push = ManifestPush { reference, tags, content_type, bytes };
         let pushed = registry.push_manifest(name, push).await?;
+        drop(room);
         let mut response = respond::empty(StatusCode::CREATED);
         respond::locate(&mut response, &location);
         respond::set(&mut response, respond::CONTENT_DIGEST, pushed.digest.to_string());

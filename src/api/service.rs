@@ -16,6 +16,7 @@ use server::{Body, Pending, RequestBody, RequestId, RequestLog};
 use telemetry::Metrics;
 use tokio_util::task::TaskTracker;
 
+use crate::body::Room;
 use crate::caller::Caller;
 use crate::change::ToTheEnd;
 use crate::guard::{Guard, Wanted, wanted};
@@ -97,22 +98,34 @@ pub(crate) struct Asked<'request> {
 
 /// The API as a tower service. Cheap to clone.
 #[derive(Clone)]
-pub struct Api(Arc<Parts>);
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    /// For manifests on their way in.
+    room: Room,
+}
 
 impl Api {
     /// The API over these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        let room = Room::new(parts.registry.limits().manifest_size);
+        Self(Arc::new(Inner { parts, room }))
     }
 
     pub(crate) fn parts(&self) -> &Parts {
-        &self.0
+        &self.0.parts
+    }
+
+    /// What manifests on their way in may take.
+    pub(crate) fn room(&self) -> &Room {
+        &self.0.room
     }
 
     /// The URL of something under `/v2/`.
     pub(crate) fn location(&self, path: &str) -> String {
-        format!("{}/v2/{path}", self.0.external_url)
+        format!("{}/v2/{path}", self.0.parts.external_url)
     }
 
     #[expect(clippy::manual_async_fn, reason = "an async fn has each of its parameters twice in its state")]
@@ -150,14 +163,14 @@ impl Api {
         async move {
             let caller = match wanted(&route) {
                 Wanted::Nothing => Caller::anybody(body.peer()),
-                _ => match self.0.guard.identify(headers, body.peer()).await {
+                _ => match self.0.parts.guard.identify(headers, body.peer()).await {
                     Ok(caller) => caller,
                     Err(denial) => return Ok(self.deny(&denial, headers, body.peer(), request_id.as_str())),
                 },
             };
             let mut namespace = None;
             if let Some(source) = route.source_mut() {
-                match self.0.names.resolve(&source.name, source.namespace.as_deref()).await? {
+                match self.0.parts.names.resolve(&source.name, source.namespace.as_deref()).await? {
                     Resolved::Hosted => source.hosted = true,
                     Resolved::Cached { repository, namespace: from } => {
                         if repository != source.name {
@@ -167,14 +180,14 @@ impl Api {
                     }
                 }
             }
-            if let Err(denial) = self.0.guard.check(&route, &caller) {
+            if let Err(denial) = self.0.parts.guard.check(&route, &caller) {
                 return Ok(self.deny(&denial, headers, body.peer(), request_id.as_str()));
             }
             let mut response = if route.is_change() {
                 self.refuse_web_pages(headers)?;
                 let (api, headers) = (self.clone(), headers.clone());
                 let change = async move { api.dispatch(route, &headers, body, request_id.as_str(), &caller).await };
-                ToTheEnd::new(change, self.0.tasks.clone()).await?
+                ToTheEnd::new(change, self.0.parts.tasks.clone()).await?
             } else {
                 Box::pin(self.dispatch(route, headers, body, request_id.as_str(), &caller)).await?
             };
@@ -189,7 +202,7 @@ impl Api {
     /// client of registries sends an `Origin`; a page other than our own that changes something is nobody's wish.
     fn refuse_web_pages(&self, headers: &HeaderMap) -> Result<(), Error> {
         let Some(origin) = headers.get(http::header::ORIGIN) else { return Ok(()) };
-        if !self.0.external_url.is_empty() && origin.as_bytes() == self.0.external_url.as_bytes() {
+        if !self.0.parts.external_url.is_empty() && origin.as_bytes() == self.0.parts.external_url.as_bytes() {
             return Ok(());
         }
         Err(Error::Denied { reason: "web pages may not change what is stored here".to_owned() })
@@ -207,7 +220,7 @@ impl Api {
         match route {
             Route::Live => Ok(respond::full("text/plain", "ok\n")),
             Route::Ready => Ok(self.ready()),
-            Route::Metrics => Ok(respond::full(telemetry::CONTENT_TYPE, self.0.metrics.encode())),
+            Route::Metrics => Ok(respond::full(telemetry::CONTENT_TYPE, self.0.parts.metrics.encode())),
             Route::Token { query, by_form } => {
                 Ok(Box::pin(self.token_or_denial(query.as_deref(), by_form, headers, body, request_id)).await)
             }
@@ -238,8 +251,8 @@ impl Api {
     }
 
     fn ready(&self) -> Response<Body> {
-        let Some(trouble) = self.0.readiness.trouble() else {
-            let warnings = self.0.readiness.warnings().into_iter().map(|warning| format!("warning: {warning}\n"));
+        let Some(trouble) = self.0.parts.readiness.trouble() else {
+            let warnings = self.0.parts.readiness.warnings().into_iter().map(|warning| format!("warning: {warning}\n"));
             return respond::full("text/plain", format!("ok\n{}", warnings.collect::<String>()));
         };
         let mut response = respond::full("text/plain", format!("not ready: {trouble}\n"));
@@ -279,12 +292,12 @@ impl Api {
 
 impl AsRef<RequestLog> for Api {
     fn as_ref(&self) -> &RequestLog {
-        &self.0.requests
+        &self.0.parts.requests
     }
 }
 
 impl fmt::Debug for Api {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Api").field("registry", &self.0.registry).finish_non_exhaustive()
+        formatter.debug_struct("Api").field("registry", &self.0.parts.registry).finish_non_exhaustive()
     }
 }

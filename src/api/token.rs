@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use auth::{Failure, Identity, Made, Scope, TokenRequest};
 use http::header::{CACHE_CONTROL, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
 use oci::Error;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -13,11 +14,11 @@ use url::form_urlencoded;
 
 use crate::caller::address_of;
 use crate::guard::{Denial, Rules};
+use crate::respond;
 use crate::service::Api;
-use crate::{body, respond};
 
 /// A form has a password, a few scopes, perhaps a token in the place of the password.
-const LARGEST_FORM: u64 = 64 * 1024;
+const LARGEST_FORM: usize = 64 * 1024;
 
 /// What is asked for, as it comes in a query or a form.
 struct Asked(Vec<(String, String)>);
@@ -78,7 +79,11 @@ impl Api {
     async fn token_by_form(&self, body: RequestBody) -> Result<Response<Body>, Denial> {
         let rules = self.token_rules()?;
         let address = address_of(body.peer());
-        let bytes = body::collect(body, LARGEST_FORM).await.map_err(Denial::Error)?;
+        let bytes = Limited::new(body, LARGEST_FORM).collect().await.map_err(|_| {
+            let reason = format!("the form does not come to its end, or has more than {LARGEST_FORM} bytes");
+            Denial::Error(Error::SizeInvalid { reason })
+        })?;
+        let bytes = bytes.to_bytes();
         let asked = Asked::read(&bytes);
         is_for_us(rules, &asked)?;
         let identity = by_form(rules, &asked, address).await?;

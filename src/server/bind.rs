@@ -4,10 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 
 use telemetry::Metrics;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::limits::Limits;
 use crate::tls::Tls;
+
+/// Connections that may wait to be accepted; the system may allow less. Where they overflow, a client's connection stands for it alone:
+/// it waits for a second and more, and who says nothing is never heard of.
+const BACKLOG: u32 = 4096;
 
 /// A server that has its address and queues connections, but answers none before [`Server::serve`].
 pub struct Server {
@@ -70,7 +74,7 @@ impl Server {
             Ok(addresses) => addresses.collect(),
             Err(_) => return Err(BindError::NotAnAddress { listen: listen.to_owned() }),
         };
-        let listener = TcpListener::bind(addresses.as_slice()).await.map_err(|source| bind_error(listen, source))?;
+        let listener = listen_on(&addresses).map_err(|source| bind_error(listen, source))?;
         let address = listener.local_addr().map_err(|source| bind_error(listen, source))?;
         Ok(Self { listener, address, tls, limits, metrics })
     }
@@ -80,6 +84,26 @@ impl Server {
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
+}
+
+/// Listens on the first address that can be had.
+fn listen_on(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
+    let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match listen_at(*address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that starts again does not wait for the connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn bind_error(listen: &str, source: io::Error) -> BindError {

@@ -14,6 +14,7 @@ use tower::Service;
 use crate::activity::{Activity, Ours, Running};
 use crate::body::{Body, Sent};
 use crate::entry::Protocol;
+use crate::framing;
 use crate::peer::Peer;
 use crate::regions::Regions;
 use crate::request::RequestBody;
@@ -42,9 +43,15 @@ where
     fn call(&self, request: Request<Incoming>) -> Answer<S> {
         let running = self.activity.begin(!request.body().is_end_stream());
         let ours = self.activity.ours();
+        // HTTP/2 has frames instead.
+        let is_http1 = self.protocol == Protocol::Http1;
+        let refused = if is_http1 { framing::refusal(&request) } else { None };
         let request = request.map(|incoming| RequestBody::incoming(incoming, self.idle_timeout, &self.activity, &self.peer));
         Answer {
-            step: Step::Asked(S::clone(&self.service), Some(request)),
+            step: match refused {
+                Some(response) => Step::Refused(Some(response)),
+                None => Step::Asked(S::clone(&self.service), Some(request)),
+            },
             protocol: self.protocol,
             activity: Arc::clone(&self.activity),
             regions: self.regions.clone(),
@@ -63,8 +70,9 @@ pub(crate) struct Answer<S: Service<Request<RequestBody>>> {
     held: Option<(Ours, Running)>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "a box for each request is what this spares")]
 enum Step<S: Service<Request<RequestBody>>> {
+    /// Without the service.
+    Refused(Option<Response<Body>>),
     Asked(S, Option<Request<RequestBody>>),
     Answering(S::Future),
 }
@@ -83,8 +91,14 @@ where
             let Some(request) = request.take() else { return Poll::Pending };
             this.step = Step::Answering(service.call(request));
         }
-        let Step::Answering(answering) = &mut this.step else { return Poll::Pending };
-        let response = ready!(Pin::new(answering).poll(cx))?;
+        let response = match &mut this.step {
+            Step::Answering(answering) => ready!(Pin::new(answering).poll(cx))?,
+            Step::Refused(response) => match response.take() {
+                Some(response) => response,
+                None => return Poll::Pending,
+            },
+            Step::Asked(..) => return Poll::Pending,
+        };
         let sent = |body| Sent::new(body, this.protocol, &this.activity, this.regions.as_ref());
         let response = response.map(sent);
         this.held = None;

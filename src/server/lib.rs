@@ -12,6 +12,7 @@ mod connection;
 mod dispatch;
 mod drain;
 mod entry;
+mod framing;
 mod limits;
 mod pages;
 mod peer;

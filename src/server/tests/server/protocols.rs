@@ -58,7 +58,7 @@ async fn under_tls_the_handshake_chooses_the_protocol() {
 async fn bodies_go_both_ways_whole_and_are_counted() {
     let server = start(limits(), echo).await;
     let sent = Bytes::from(vec![7; 3 << 20]);
-    let request = |address| Request::post(address).body(Full::new(sent.clone())).unwrap();
+    let request = |address| Request::post(address).header("host", "localhost").body(Full::new(sent.clone())).unwrap();
     let mut http1 = server.http1().await;
     assert!(read(http1.send_request(request("/")).await.unwrap()).await.unwrap() == sent);
     let mut http2 = server.http2().await;
