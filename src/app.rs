@@ -14,7 +14,7 @@ use proxy::PullThrough;
 use registry::{Limits, Registry, Rules};
 use server::{RequestLog, Server};
 use storage::{Store, Surroundings};
-use telemetry::{Clock, Metrics, SystemClock};
+use telemetry::{Audit, Clock, Metrics, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -67,6 +67,10 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     let server = Server::bind(&config.server.listen.to_string(), encryption, limits, metrics.clone()).await?;
     let transport = wiring::transport(&config.storage)?;
     let around = Surroundings { transport, ..Surroundings::new(Arc::clone(&clock), metrics.clone()) };
+    let audit = match &config.audit {
+        Some(place) => Audit::open(place, metrics.clone())?,
+        None => Audit::off(),
+    };
     let store = Store::open_in(&config.storage.location, around).await?;
     let store = if is_heard(&config) { store.with_journal() } else { store };
     let tasks = TaskTracker::new();
@@ -86,18 +90,21 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
         discover: Arc::new(pull),
         names: Arc::new(ApiNames(names)),
         guard,
+        limits: api::Limits::new(config.limits.clone(), Arc::clone(&clock)),
+        audit: audit.clone(),
+        clock: Arc::clone(&clock),
         readiness: readiness.clone(),
         metrics: metrics.clone(),
         tasks: tasks.clone(),
         requests: RequestLog::new(Arc::clone(&clock), metrics.clone()),
         external_url: external_url.unwrap_or_default(),
     });
-    let durable = Durable::new(&config, &store, &registry, &remotes, &clock, &metrics)?;
+    let durable = Durable::new(&config, &store, &registry, &remotes, &clock, &metrics, &audit)?;
     let stop = CancellationToken::new();
     let seen = Arc::new(wiring::kept(&store, "triggers"));
     let triggers = Triggers::new(&config.triggers, seen, durable.jobs.clone(), durable.promotions.clone(), &clock)?;
-    let front = Front::new(api, admin(&config, &durable, auth.clone(), Arc::new(triggers), &stop, &clock, &metrics)?);
-    let reloading = Reloading { tls, auth, readiness: readiness.clone(), metrics, clock: Arc::clone(&clock) };
+    let front = Front::new(api, admin(&config, &durable, auth.clone(), Arc::new(triggers), &stop, &clock, &metrics, &audit)?);
+    let reloading = Reloading { tls, auth, audit, readiness: readiness.clone(), metrics, clock: Arc::clone(&clock) };
     let upload_lifetime = config.storage.upload_lifetime;
     Ok(App { server, front, durable, reloading, source: None, stop, registry, readiness, tasks, clock, upload_lifetime })
 }
@@ -111,6 +118,7 @@ fn admin(
     stop: &CancellationToken,
     clock: &Arc<dyn Clock>,
     metrics: &Metrics,
+    audit: &Audit,
 ) -> anyhow::Result<Admin> {
     let mut random = [0; 32];
     random[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
@@ -121,6 +129,7 @@ fn admin(
             None => Token::unknown(random),
         },
         auth,
+        audit: audit.clone(),
         jobs: durable.jobs.clone(),
         mirrors: durable.mirrors.clone(),
         promotions: durable.promotions.clone(),
@@ -157,7 +166,8 @@ pub(crate) fn is_heard(config: &Config) -> bool {
 pub(crate) fn registry(config: &Config, store: Store, clock: &Arc<dyn Clock>) -> Registry {
     let limits =
         Limits { manifest_size: config.server.max_manifest_size, blob_size: config.server.max_blob_size, ..Limits::default() };
-    let rules = Rules { sparse_images: config.server.sparse_images };
+    let bounds = (!config.repositories.is_empty()).then(|| Arc::new(config.repositories.clone()) as _);
+    let rules = Rules { sparse_images: config.server.sparse_images, bounds };
     Registry::new(store, Arc::clone(clock), limits, rules)
 }
 

@@ -36,8 +36,10 @@ pub(crate) enum Denial {
         /// `invalid_token`, `insufficient_scope`. [RFC 6750 section 3.1]
         error: Option<&'static str>,
     },
-    /// 429: not before that.
+    /// 429: not before that, after wrong passwords.
     Wait(Duration),
+    /// 429: not before so many seconds, after too much of it.
+    Limit(&'static str, u64),
     /// Anything else.
     Error(Error),
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use auth::{Auth, Oidc, Policy, Provider, Signer};
 use certs::{CertificateDer, ClientIdentity, Reloaded};
-use telemetry::{Clock, Metrics};
+use telemetry::{Audit, AuditEntry, Clock, Metrics};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::task::TaskTracker;
 
@@ -89,6 +89,7 @@ pub(crate) async fn guard(
 pub(crate) struct Reloading {
     pub(crate) tls: Option<Arc<certs::Tls>>,
     pub(crate) auth: Option<Auth>,
+    pub(crate) audit: Audit,
     pub(crate) readiness: api::Readiness,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
@@ -138,6 +139,7 @@ impl Reloading {
             Ok(Reloaded::Unchanged) => told.trouble = None,
             Ok(Reloaded::Changed { certificates, clients }) => {
                 told.trouble = None;
+                self.note("done", "certificates", None);
                 tracing::info!(?certificates, clients, "certificates were read again");
             }
             Err(error) => {
@@ -148,6 +150,12 @@ impl Reloading {
                 }
             }
         }
+    }
+
+    /// Writes down what was read again.
+    fn note(&self, outcome: &'static str, what: &str, reason: Option<String>) {
+        let entry = AuditEntry { event: "reload", outcome, what: Some(what.to_owned()), reason, ..AuditEntry::default() };
+        self.audit.record(self.clock.now(), &entry);
     }
 
     /// Says in metrics and in `/readyz` how long certificates last.
@@ -180,12 +188,14 @@ impl Reloading {
             Err(error) => {
                 let error = telemetry::chain(error.as_ref());
                 tracing::error!(error, "the configuration could not be read again; that of before goes on being used");
+                self.note("failed", "the configuration", Some(error));
                 return;
             }
         };
         match (&self.auth, config.access) {
             (Some(auth), rules) => {
                 let rules = rules.unwrap_or_default();
+                self.note("done", "rules and accounts", None);
                 tracing::info!(rules = rules.len(), accounts = config.auth.accounts.len(), "rules and accounts were read again");
                 auth.set_accounts(config.auth.accounts);
                 auth.set_policy(Policy::new(rules));

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not as it should be")]
 #![expect(clippy::print_stdout, reason = "how much was done is worth reading")]
 
+mod audit;
 #[path = "../support/binary.rs"]
 mod binary;
+mod bounds;
 mod harness;
 mod listings;
 mod login;
