@@ -32,7 +32,8 @@ pub(crate) fn config(answer: &Answer) -> Result<ServerConfig, Box<dyn std::error
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let certificate = params.self_signed(&key)?;
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let certified = CertifiedKey::from_der(vec![certificate.der().clone()], private, &provider)?;
+    // Whether they match is not asked: rustls would stumble over the critical extension that it does not know.
+    let certified = CertifiedKey::new(vec![certificate.der().clone()], provider.key_provider.load_private_key(private)?);
     let only = Only { domain: answer.domain.clone(), certified: Arc::new(certified) };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])?

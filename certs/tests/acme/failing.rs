@@ -91,7 +91,7 @@ async fn a_nonce_that_is_refused_is_replaced_at_once() {
         stage.server.misbehave(path, 1, problem(400, "badNonce", Vec::new()));
     }
     assert_eq!(stage.replica().turn().await, Did::Ordered);
-    assert_eq!(stage.orders(), 2);
+    assert!(stage.orders() == 1 && stage.server.asked("/order-plz") >= 2);
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn an_account_that_the_server_has_forgotten_is_made_anew() {
     let domains = vec!["mirror.example.test".to_owned()];
     let other = stage.replica_of(&Settings { domains, ..stage.settings.clone() });
     assert_eq!(other.turn().await, Did::Ordered);
-    assert_eq!(stage.server.asked("/sign-me-up"), 2);
+    assert_eq!(stage.server.made("/sign-me-up"), 2);
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn an_order_without_an_end_is_given_up() {
     stage.server.misbehave("/order-plz", 1, Instead::Silence);
     let replica = stage.replica();
     let forward = async {
-        while stage.orders() == 0 {
+        while stage.server.asked("/order-plz") == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         stage.clock.advance(Duration::from_secs(239));

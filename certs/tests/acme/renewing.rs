@@ -90,7 +90,7 @@ async fn a_server_that_does_not_take_what_is_replaced_is_asked_without_it() {
     stage.clock.advance(Duration::from_hours(7));
     stage.server.misbehave("/order-plz", 1, crate::server::problem(409, "alreadyReplaced", Vec::new()));
     assert_eq!(replica.turn().await, Did::Ordered);
-    assert_eq!(stage.orders(), 3);
+    assert!(stage.orders() == 2 && stage.server.asked("/order-plz") >= 3);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ async fn of_two_replicas_one_orders_and_both_serve_what_was_issued() {
     let mut both = [first, second];
     both.sort_by_key(|did| *did == Did::Ordered);
     assert_eq!(both, [Did::Another, Did::Ordered]);
-    assert_eq!((stage.orders(), stage.server.asked("/sign-me-up")), (1, 1));
+    assert_eq!((stage.orders(), stage.server.made("/sign-me-up")), (1, 1));
 
     let mut certificates = Vec::new();
     for replica in [&one, &other] {
@@ -48,7 +48,7 @@ async fn what_a_replica_has_ordered_another_takes_over_when_that_one_is_gone() {
     {
         let turn = one.acme.turn();
         tokio::pin!(turn);
-        while stage.orders() == 0 {
+        while stage.server.asked("/order-plz") == 0 {
             assert!(tokio::time::timeout(std::time::Duration::from_millis(20), &mut turn).await.is_err());
         }
     }

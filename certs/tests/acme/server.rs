@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use roadstead_certs::acme::{Http, HttpError};
 use serde_json::{Value, json};
 
@@ -22,8 +22,10 @@ pub(crate) enum Instead {
 
 pub(crate) struct Server {
     inner: Box<dyn Http>,
-    /// How often each path was asked for.
+    /// The paths that were asked for.
     asked: Mutex<Vec<String>>,
+    /// Those where something was made. Now and then the server refuses a nonce, and is asked for the same again.
+    made: Mutex<Vec<String>>,
     /// For the next so many requests whose path holds this.
     instead: Mutex<Vec<(&'static str, usize, Instead)>>,
     /// The window that it suggests for renewals (RFC 9773), where it does.
@@ -45,6 +47,7 @@ impl Server {
         Self {
             inner: Box::new(inner),
             asked: Mutex::default(),
+            made: Mutex::default(),
             instead: Mutex::default(),
             window: Mutex::default(),
             replaced: Mutex::default(),
@@ -59,6 +62,11 @@ impl Server {
     /// How often a path was asked for that holds this.
     pub(crate) fn asked(&self, part: &str) -> usize {
         self.asked.lock().unwrap().iter().filter(|path| path.contains(part)).count()
+    }
+
+    /// How often something was made at a path that holds this.
+    pub(crate) fn made(&self, part: &str) -> usize {
+        self.made.lock().unwrap().iter().filter(|path| path.contains(part)).count()
     }
 
     /// `None` for what is asked of the server itself.
@@ -120,8 +128,12 @@ impl Http for Server {
             };
         }
         let replaces = replaces(request.body());
-        self.replaced.lock().unwrap().extend(replaces.clone());
         let answer = self.inner.exchange(request).await?;
+        if answer.status() == StatusCode::CREATED {
+            self.made.lock().unwrap().push(url.path().to_owned());
+        }
+        let replaces = replaces.filter(|_| answer.status() == StatusCode::CREATED);
+        self.replaced.lock().unwrap().extend(replaces.clone());
         Ok(self.with_renewals(&url, replaces.as_deref(), answer))
     }
 }

@@ -63,7 +63,7 @@ impl Stage {
     }
 
     pub(crate) fn orders(&self) -> usize {
-        self.server.asked("/order-plz")
+        self.server.made("/order-plz")
     }
 
     pub(crate) fn exchanges(&self) -> usize {
