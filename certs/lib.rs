@@ -26,12 +26,12 @@ pub use client::{client_config, client_config_without_roots};
 pub use error::Error;
 pub use facts::{Facts, Origin, Problem};
 pub use identity::{ClientIdentity, identity};
-/// What a client says first, by which a server room chooses a configuration.
-pub use rustls::server::ClientHello;
 /// What [`Tls::config`] gives; its users need not depend on rustls to name it.
 pub use rustls::ServerConfig;
 /// What [`identity`] takes, as rustls gives it of a connection.
 pub use rustls::pki_types::CertificateDer;
+/// What a client says first, by which a server room chooses a configuration.
+pub use rustls::server::ClientHello;
 pub use server::server_config;
 pub use tls::{Pair, Reloaded, Settings, Tls};
 

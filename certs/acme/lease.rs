@@ -68,12 +68,12 @@ pub(crate) struct Lease {
 }
 
 /// Takes the right to order, if nobody has it and it is time.
-pub(crate) async fn take(shelf: &Shelf, settings: &Settings) -> Result<Turn, Error> {
+pub(crate) async fn take(records: &Shelf, settings: &Settings) -> Result<Turn, Error> {
     let domains = settings.domains.join(" ");
     let key = format!("order-{}", kept::mark(&[&settings.directory, &domains]));
-    let found = shelf.read::<Attempts>(&key).await?;
+    let found = records.read::<Attempts>(&key).await?;
     let (mut attempts, version) = found.map_or((Attempts::default(), None), |(old, at)| (old, Some(at)));
-    let now = shelf.now();
+    let now = records.now();
     // A lease from far ahead is one of a clock that was wrong.
     if attempts.held > now && attempts.held <= now + LEASE.as_secs() {
         return Ok(Turn::Another);
@@ -89,28 +89,26 @@ pub(crate) async fn take(shelf: &Shelf, settings: &Settings) -> Result<Turn, Err
     attempts.number += 1;
     attempts.begun.push(now);
     let (number, failures) = (attempts.number, attempts.failures);
-    match shelf.swap(&key, &attempts, version).await? {
-        true => Ok(Turn::Ours(Lease { key, number, failures })),
-        false => Ok(Turn::Another),
-    }
+    let ours = records.swap(&key, &attempts, version).await?;
+    Ok(if ours { Turn::Ours(Lease { key, number, failures }) } else { Turn::Another })
 }
 
 impl Lease {
     /// There is a certificate: nothing is counted any more.
-    pub(crate) async fn succeed(self, shelf: &Shelf) -> Result<(), Error> {
+    pub(crate) async fn succeed(self, records: &Shelf) -> Result<(), Error> {
         let number = self.number;
         let change = |attempts: &mut Attempts| {
             if attempts.number == number {
                 *attempts = Attempts { number, ..Attempts::default() };
             }
         };
-        shelf.change(&self.key, change).await.map(|_| ())
+        records.change(&self.key, change).await.map(|_| ())
     }
 
     /// There is none, because of `error`; `ordered` if an order was placed. Returns how long there is no other attempt.
-    pub(crate) async fn fail(self, shelf: &Shelf, error: &Error, ordered: bool) -> Result<Duration, Error> {
+    pub(crate) async fn fail(self, records: &Shelf, error: &Error, ordered: bool) -> Result<Duration, Error> {
         let wait = wait(self.failures, error, ordered).mul_f64(1.0 + rand::random::<f64>() / 4.0);
-        let (number, now, trouble) = (self.number, shelf.now(), error.to_string());
+        let (number, now, trouble) = (self.number, records.now(), error.to_string());
         let change = |attempts: &mut Attempts| {
             if attempts.number != number {
                 return;
@@ -123,7 +121,7 @@ impl Lease {
                 attempts.begun.pop();
             }
         };
-        shelf.change(&self.key, change).await.map(|_| wait)
+        records.change(&self.key, change).await.map(|_| wait)
     }
 }
 
@@ -158,6 +156,6 @@ mod tests {
         assert_eq!(wait(0, &limited(Some(Duration::from_hours(30))), true), Duration::from_hours(30));
         assert_eq!(wait(0, &limited(None), true), RATE_LIMITED);
         // But never sooner than it would be tried otherwise.
-        assert_eq!(wait(2, &limited(Some(Duration::from_secs(1))), true), Duration::from_secs(960));
+        assert_eq!(wait(2, &limited(Some(Duration::from_secs(1))), true), Duration::from_mins(16));
     }
 }

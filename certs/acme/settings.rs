@@ -53,6 +53,11 @@ impl Settings {
         }
     }
 
+    /// Can they be used?
+    pub fn check(&self) -> Result<(), Error> {
+        self.checked().map(|_| ())
+    }
+
     /// The same in the one way in which it is used: names in lower case, sorted, each once; contacts as URLs.
     pub(crate) fn checked(&self) -> Result<Self, Error> {
         check_directory(&self.directory)?;
@@ -117,10 +122,10 @@ fn contact(address: &str) -> Result<String, Error> {
     let is_good = bare.split_once('@').is_some_and(|(user, host)| !user.is_empty() && names::dns(host).is_some());
     // RFC 8555, section 7.3: one address, no headers.
     let plain = |letter: char| letter.is_ascii_graphic() && !"?,%".contains(letter);
-    match is_good && bare.chars().all(plain) {
-        true => Ok(format!("mailto:{bare}")),
-        false => Err(Error::Contact { address: address.to_owned() }),
+    if !is_good || !bare.chars().all(plain) {
+        return Err(Error::Contact { address: address.to_owned() });
     }
+    Ok(format!("mailto:{bare}"))
 }
 
 #[cfg(test)]

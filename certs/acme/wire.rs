@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -90,12 +90,7 @@ impl Wire {
 
     /// RFC 9110, section 10.2.3: seconds, or a date.
     fn retry_after(&self, answer: &Response<Bytes>) -> Option<Duration> {
-        let text = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-        let span = match text.parse() {
-            Ok(seconds) => Duration::from_secs(seconds),
-            Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(self.clock.now()).ok()?,
-        };
-        Some(span.min(LONGEST_RETRY))
+        span(answer.headers().get(RETRY_AFTER)?.to_str().ok()?, self.clock.now())
     }
 
     /// What the library's error means, when `what` was asked for.
@@ -125,6 +120,15 @@ impl Wire {
     }
 }
 
+fn span(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    let span = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?,
+    };
+    Some(span.min(LONGEST_RETRY))
+}
+
 /// The type and the words of a problem, those about single names included.
 pub(crate) fn told(problem: &instant_acme::Problem) -> (String, String) {
     let kind = problem.r#type.as_deref().unwrap_or("no type");
@@ -143,5 +147,38 @@ impl HttpClient for Wire {
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, instant_acme::Error>> + Send>> {
         let exchange = self.clone().exchange(request);
         Box::pin(async { exchange.await.map_err(|failure| instant_acme::Error::Other(Box::new(failure))) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_wait_is_given_in_seconds_or_as_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(span("120", now), Some(Duration::from_mins(2)));
+        assert_eq!(span(" Sun, 06 Nov 1994 08:50:37 GMT", now), Some(Duration::from_mins(1)));
+        assert_eq!(span("Sun, 06 Nov 1994 08:49:36 GMT", now), None);
+        assert_eq!(span("soon", now), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_wait_is_longer_than_a_week_whatever_a_server_says(text in "[0-9]{1,25}|.{0,40}") {
+            prop_assert!(span(&text, SystemTime::UNIX_EPOCH).is_none_or(|span| span <= LONGEST_RETRY));
+        }
+
+        #[test]
+        fn the_words_of_a_server_are_one_short_legible_line(detail in any::<String>(), kind in any::<String>()) {
+            let problem = serde_json::json!({ "type": kind, "detail": detail });
+            let problem = serde_json::from_value(problem).map_err(|_| TestCaseError::fail("a problem"))?;
+            let (kind, detail) = told(&problem);
+            for text in [kind, detail] {
+                prop_assert!(text.is_empty() || crate::names::legible(&text), "{text:?}");
+            }
+        }
     }
 }

@@ -113,7 +113,12 @@ async fn what_is_no_acme_server_is_told_as_such() {
         Instead::Answer(200, Vec::new(), page()),
         Instead::Answer(502, Vec::new(), page()),
         Instead::Answer(302, vec![("location", "https://elsewhere.example/".to_owned())], String::new()),
-        Instead::Answer(200, Vec::new(), r#"{"newNonce":"http://127.0.0.1:1/","newAccount":"http://127.0.0.1:1/","newOrder":"http://127.0.0.1:1/"}"#.to_owned()),
+        Instead::Answer(
+            200,
+            Vec::new(),
+            r#"{"newNonce":"http://127.0.0.1:1/","newAccount":"http://127.0.0.1:1/","newOrder":"http://127.0.0.1:1/"}"#
+                .to_owned(),
+        ),
     ] {
         stage.server.misbehave("/dir", 1, answer);
         let (text, again) = stage.replica().failure().await;

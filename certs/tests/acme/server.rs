@@ -13,6 +13,7 @@ use roadstead_certs::acme::{Http, HttpError};
 use serde_json::{Value, json};
 
 /// What is done instead of asking.
+#[derive(Clone)]
 pub(crate) enum Instead {
     /// This is answered: status, headers, body.
     Answer(u16, Vec<(&'static str, String)>, String),
@@ -70,23 +71,18 @@ impl Server {
     }
 
     /// `None` for what is asked of the server itself.
-    fn meddle(&self, path: &str) -> Option<Option<Response<Bytes>>> {
+    fn meddle(&self, path: &str) -> Option<Instead> {
         let mut all = self.instead.lock().unwrap();
         let (_, left, instead) = all.iter_mut().find(|(part, left, _)| *left > 0 && path.contains(part))?;
         *left -= 1;
-        let Instead::Answer(status, headers, body) = instead else { return Some(None) };
-        let mut answer = Response::builder().status(*status);
-        for (name, value) in headers {
-            answer = answer.header(*name, value.as_str());
-        }
-        Some(Some(answer.body(Bytes::from(body.clone())).unwrap()))
+        Some(instead.clone())
     }
 
     /// What it knows of renewals, which pebble does not.
-    fn suggest(&self, path: &str) -> Option<Response<Bytes>> {
+    fn suggest(&self, path: &str) -> Option<Instead> {
         let (start, end) = self.window.lock().unwrap().clone().filter(|_| path.contains("/renewal/"))?;
         let body = json!({ "suggestedWindow": { "start": start, "end": end } }).to_string();
-        Some(Response::builder().header("retry-after", "3600").body(Bytes::from(body)).unwrap())
+        Some(Instead::Answer(200, vec![("retry-after", "3600".to_owned())], body))
     }
 
     fn with_renewals(&self, url: &http::Uri, replaces: Option<&str>, answer: Response<Bytes>) -> Response<Bytes> {
@@ -121,11 +117,14 @@ impl Http for Server {
         self.exchanges.fetch_add(1, Ordering::Relaxed);
         let url = request.uri().clone();
         self.asked.lock().unwrap().push(url.path().to_owned());
-        if let Some(found) = self.meddle(url.path()).or_else(|| self.suggest(url.path()).map(Some)) {
-            return match found {
-                Some(answer) => Ok(answer),
-                None => future::pending().await,
-            };
+        match self.meddle(url.path()).or_else(|| self.suggest(url.path())) {
+            None => {}
+            Some(Instead::Silence) => future::pending().await,
+            Some(Instead::Answer(status, headers, body)) => {
+                let answer = Response::builder().status(status);
+                let answer = headers.iter().fold(answer, |answer, (name, value)| answer.header(*name, value));
+                return Ok(answer.body(Bytes::from(body)).unwrap());
+            }
         }
         let replaces = replaces(request.body());
         let answer = self.inner.exchange(request).await?;

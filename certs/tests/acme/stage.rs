@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use roadstead_certs::acme::{Acme, Challenge, Did, Parts, Settings};
 use roadstead_certs::{self as certs, Facts, Problem, Tls};
 use rustls::ClientConfig;
+use rustls::client::Resumption;
 use telemetry::Clock;
 
 use crate::front::{Front, Replica};
@@ -57,9 +58,11 @@ impl Stage {
         replica
     }
 
-    /// A client that trusts the authority.
+    /// A client that trusts the authority, and resumes no session: it would show the certificate of the first one.
     pub(crate) async fn client(&self) -> ClientConfig {
-        certs::client_config(&[self.pebble.root().await]).unwrap()
+        let mut config = certs::client_config(&[self.pebble.root().await]).unwrap();
+        config.resumption = Resumption::disabled();
+        config
     }
 
     pub(crate) fn orders(&self) -> usize {

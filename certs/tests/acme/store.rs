@@ -51,7 +51,7 @@ impl Store {
         *self.full.lock().unwrap() = start.map(str::to_owned);
     }
 
-    fn fails(&self, broken: &Mutex<Option<String>>, key: &str) -> Result<(), RecordsError> {
+    fn fails(broken: &Mutex<Option<String>>, key: &str) -> Result<(), RecordsError> {
         match broken.lock().unwrap().as_deref() {
             Some(start) if key.starts_with(start) => Err(RecordsError("the disk is on fire".into())),
             _ => Ok(()),
@@ -64,14 +64,14 @@ impl Records for Store {
     async fn read(&self, key: &str) -> Result<Option<(Bytes, u64)>, RecordsError> {
         tokio::task::yield_now().await;
         *self.reads.lock().unwrap().entry(key.to_owned()).or_default() += 1;
-        self.fails(&self.down, key)?;
+        Self::fails(&self.down, key)?;
         Ok(self.objects.lock().unwrap().get(key).cloned())
     }
 
     async fn swap(&self, key: &str, bytes: Bytes, version: Option<u64>) -> Result<bool, RecordsError> {
         tokio::task::yield_now().await;
-        self.fails(&self.down, key)?;
-        self.fails(&self.full, key)?;
+        Self::fails(&self.down, key)?;
+        Self::fails(&self.full, key)?;
         let mut objects = self.objects.lock().unwrap();
         if objects.get(key).map(|(_, version)| *version) != version {
             return Ok(false);
