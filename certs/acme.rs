@@ -293,7 +293,7 @@ impl Acme {
         }
         let suggested = memory.suggestion.as_ref().and_then(|suggestion| suggestion.at);
         let due = renewal::due(&served.facts, &self.settings, suggested);
-        Some(due.max(served.kept.rests_until(served.facts.lifetime())))
+        Some(served.kept.rests_until(served.facts.lifetime(), self.clock.now()).map_or(due, |rest| due.max(rest)))
     }
 
     /// A courtesy, for which nothing else waits long.

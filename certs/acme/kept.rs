@@ -68,9 +68,10 @@ impl Kept {
     }
 
     /// Not before this time is another one ordered for what the clock says of this one. A clock that is wrong would else find each
-    /// new certificate old, until the authority refuses all of them.
-    pub(crate) fn rests_until(&self, lifetime: Duration) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(self.issued) + (lifetime / 3).min(Duration::from_hours(6))
+    /// new certificate old, until the authority refuses all of them. `None` where the clock was wrong then, and is right now.
+    pub(crate) fn rests_until(&self, lifetime: Duration, now: SystemTime) -> Option<SystemTime> {
+        let issued = UNIX_EPOCH.checked_add(Duration::from_secs(self.issued)).filter(|issued| *issued <= now)?;
+        issued.checked_add((lifetime / 3).min(Duration::from_hours(6)))
     }
 }
 

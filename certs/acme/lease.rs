@@ -8,6 +8,7 @@ use super::error::Error;
 use super::kept;
 use super::records::{Record, Shelf};
 use super::settings::Settings;
+use super::wire::LONGEST_RETRY;
 
 /// A replica orders for so long at most; another one takes over after it. Longer than an order may take.
 pub(super) const LEASE: Duration = Duration::from_mins(5);
@@ -81,7 +82,9 @@ pub(crate) async fn take(records: &Shelf, settings: &Settings) -> Result<Turn, E
     attempts.begun.retain(|begun| begun + HOUR > now && *begun <= now);
     let full = attempts.begun.len() >= MOST_IN_AN_HOUR;
     let free = if full { attempts.begun[attempts.begun.len() - MOST_IN_AN_HOUR] + HOUR } else { 0 };
-    let not_before = attempts.not_before.max(free);
+    // Nobody is told to wait longer, unless by a clock that was wrong.
+    let told = Some(attempts.not_before).filter(|until| *until <= now + 2 * LONGEST_RETRY.as_secs());
+    let not_before = told.unwrap_or_default().max(free);
     if not_before > now {
         return Ok(Turn::Wait { left: Duration::from_secs(not_before - now), trouble: attempts.trouble });
     }

@@ -16,7 +16,7 @@ use telemetry::Clock;
 use super::error::{Error, advice, legible};
 
 /// A longer wait is asked for by no server, and a mistaken one must not put us to sleep for a year.
-const LONGEST_RETRY: Duration = Duration::from_hours(7 * 24);
+pub(super) const LONGEST_RETRY: Duration = Duration::from_hours(7 * 24);
 
 /// Whoever exchanges a request for an answer: outbound's client, in the house.
 #[async_trait]

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use roadstead_certs::Problem;
@@ -5,6 +6,7 @@ use roadstead_certs::acme::{Challenge, Did, Settings};
 
 use crate::front::{echoes, shown};
 use crate::stage::{NAME, Stage};
+use crate::store::Forward;
 
 #[tokio::test]
 async fn a_certificate_is_renewed_in_time_and_open_connections_go_on() {
@@ -50,6 +52,29 @@ async fn a_clock_that_is_wrong_does_not_order_again_and_again() {
         stage.clock.advance(Duration::from_hours(1));
     }
     assert_eq!(stage.orders(), 1);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_wrong_and_is_right_again_keeps_nothing_back() {
+    let mut stage = Stage::new(&[Challenge::TlsAlpn01]).await;
+    let years = Duration::from_hours(30 * 365 * 24);
+    stage.clock.advance(years);
+    stage.server.misbehave("/order-plz", 1, crate::server::problem(403, "caa", Vec::new()));
+    stage.replica().failure().await;
+    stage.clock = Arc::new(Forward::new());
+    stage.clock.advance(Duration::from_secs(1));
+    let replica = stage.replica();
+    assert_eq!(replica.turn().await, Did::Ordered);
+
+    stage.store.remove("certificates");
+    stage.clock.advance(years);
+    let ahead = stage.replica();
+    assert_eq!(ahead.turn().await, Did::Ordered);
+    stage.clock = Arc::new(Forward::new());
+    let replica = stage.replica();
+    assert_eq!(replica.turn().await, Did::Took);
+    let Did::Nothing { renewal } = replica.turn().await else { panic!("the certificate is new") };
+    assert!(renewal < replica.facts().not_after);
 }
 
 #[tokio::test]
