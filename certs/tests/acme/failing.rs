@@ -68,6 +68,27 @@ async fn orders_that_fail_are_few_in_an_hour_however_often_it_is_asked() {
 }
 
 #[tokio::test]
+async fn orders_that_were_cut_off_count_like_those_that_failed() {
+    let stage = Stage::new(&[Challenge::TlsAlpn01]).await;
+    stage.server.misbehave("/order-plz", usize::MAX, Instead::Silence);
+    for count in 1..=4 {
+        let replica = stage.replica();
+        let turn = replica.acme.turn();
+        tokio::pin!(turn);
+        while stage.server.asked("/order-plz") < count {
+            assert!(tokio::time::timeout(Duration::from_millis(20), &mut turn).await.is_err());
+        }
+        stage.clock.advance(Duration::from_mins(5));
+    }
+    // As a server that is killed and started again and again.
+    for _ in 0..7 {
+        assert!(matches!(stage.replica().turn().await, Did::Waits { .. }));
+        stage.clock.advance(Duration::from_mins(5));
+    }
+    assert_eq!(stage.server.asked("/order-plz"), 4);
+}
+
+#[tokio::test]
 async fn a_server_that_names_a_time_is_left_alone_until_then() {
     let stage = Stage::new(&[Challenge::TlsAlpn01]).await;
     stage.server.misbehave("/order-plz", 1, problem(429, "rateLimited", vec![("retry-after", "7200".to_owned())]));
