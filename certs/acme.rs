@@ -27,7 +27,7 @@ use telemetry::Clock;
 use tokio::sync::Mutex;
 
 pub use self::error::Error;
-pub use self::records::{Records, RecordsError};
+pub use self::records::{Records, RecordsError, Version};
 pub use self::settings::{Challenge, Settings};
 pub use self::wire::{Http, HttpError};
 

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{self, Config};
 use crate::durable::Durable;
 use crate::front::Front;
+use crate::wiring::acme::{self, Issuing};
 use crate::wiring::hooks::Triggers;
 use crate::wiring::identity::{self, Reloading, Source};
 use crate::wiring::{self, ApiNames, RegistryCache};
@@ -41,6 +42,7 @@ pub struct App {
     server: Server,
     front: Front,
     durable: Durable,
+    issuing: Issuing,
     reloading: Reloading,
     source: Option<Source>,
     /// Cancelled when the server is told to stop.
@@ -56,7 +58,6 @@ pub struct App {
 pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App> {
     let metrics = Metrics::new();
     let tls = identity::tls(&config)?;
-    let encryption = tls.as_ref().map(|tls| identity::encryption(tls, &clock));
     let limits = server::Limits {
         header_timeout: config.server.header_timeout,
         idle_timeout: config.server.idle_timeout,
@@ -64,7 +65,7 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
         drain_timeout: config.server.drain_timeout,
     };
     // The socket first: a taken port must not disturb the store of whoever has it.
-    let server = Server::bind(&config.server.listen.to_string(), encryption, limits, metrics.clone()).await?;
+    let server = Server::bind(&config.server.listen.to_string(), None, limits, metrics.clone()).await?;
     let transport = wiring::transport(&config.storage)?;
     let around = Surroundings { transport, ..Surroundings::new(Arc::clone(&clock), metrics.clone()) };
     let audit = match &config.audit {
@@ -72,6 +73,13 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
         None => Audit::off(),
     };
     let store = Store::open_in(&config.storage.location, around).await?;
+    let (encryption, issuing) = match &tls {
+        Some(tls) => {
+            Issuing::new(&config, tls, &store, &clock, &metrics).await.map(|(encryption, issuing)| (Some(encryption), issuing))?
+        }
+        None => (None, Issuing::default()),
+    };
+    let server = server.with_tls(encryption);
     let store = if is_heard(&config) { store.with_journal() } else { store };
     let tasks = TaskTracker::new();
     let registry = registry(&config, store.clone(), &clock).with_tasks(tasks.clone());
@@ -106,7 +114,7 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     let front = Front::new(api, admin(&config, &durable, auth.clone(), Arc::new(triggers), &stop, &clock, &metrics, &audit)?);
     let reloading = Reloading { tls, auth, audit, readiness: readiness.clone(), metrics, clock: Arc::clone(&clock) };
     let upload_lifetime = config.storage.upload_lifetime;
-    Ok(App { server, front, durable, reloading, source: None, stop, registry, readiness, tasks, clock, upload_lifetime })
+    Ok(App { server, front, durable, issuing, reloading, source: None, stop, registry, readiness, tasks, clock, upload_lifetime })
 }
 
 /// The API of operators, with the token of its file, which is made if it is not there.
@@ -146,6 +154,9 @@ fn admin(
 /// Reads the files that the configuration names as [`build`] would, and touches nothing: neither the store nor the socket.
 pub(crate) fn rehearse(config: &Config) -> anyhow::Result<()> {
     identity::tls(config)?;
+    if let Some(settings) = config.server.tls.as_ref().and_then(|tls| tls.acme.as_ref()) {
+        acme::client(settings)?;
+    }
     wiring::transport(&config.storage)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     wiring::upstreams(&config.upstreams, &clock, &Metrics::new())?;
@@ -192,7 +203,8 @@ impl App {
 
     /// Answers requests until `shutdown` resolves, then lets running ones finish. `false` if some had to be cut.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {
-        let Self { server, front, durable, reloading, source, stop, registry, readiness, tasks, clock, upload_lifetime } = self;
+        let Self { server, front, durable, issuing, reloading, source, stop, registry, readiness, tasks, clock, upload_lifetime } =
+            self;
         readiness.set(true);
         let stopping = readiness.clone();
         let work = tasks.spawn(durable.run(stop.clone()));
@@ -207,6 +219,7 @@ impl App {
             never = settle(&registry, clock.as_ref()) => match never {},
             never = tell_trouble(&registry, &readiness) => match never {},
             never = reloading.run(source) => match never {},
+            never = issuing.run(clock.as_ref()) => match never {},
         };
         if let Err(error) = work.await {
             tracing::error!(%error, "what runs jobs has failed");

@@ -200,7 +200,27 @@ pub struct Server {
     /// Accept image manifests whose blobs are not here.
     pub sparse_images: bool,
     /// `[server.tls]`: plain HTTP without it.
-    pub tls: Option<certs::Settings>,
+    pub tls: Option<Tls>,
+}
+
+/// `[server.tls]`.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Certificates from files; none where they are issued.
+    pub settings: certs::Settings,
+    /// `[server.tls.acme]`: certificates that are issued.
+    pub acme: Option<Acme>,
+}
+
+/// `[server.tls.acme]`.
+#[derive(Debug, Clone)]
+pub struct Acme {
+    /// By whom, for which names, proven how.
+    pub settings: certs::acme::Settings,
+    /// A file of certificates that are trusted for the authority beside the system's roots.
+    pub ca: Option<PathBuf>,
+    /// Where it may ask over plain HTTP.
+    pub http_listen: Option<SocketAddr>,
 }
 
 /// `[auth]`.

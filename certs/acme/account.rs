@@ -37,7 +37,7 @@ pub(crate) async fn known(shelf: &Shelf, settings: &Settings, wire: &Wire) -> Re
 pub(crate) async fn wanted(shelf: &Shelf, settings: &Settings, wire: &Wire) -> Result<Account, Error> {
     let key = key(settings);
     let found = shelf.read::<Kept>(&key).await?;
-    let version = found.as_ref().map(|(_, version)| *version);
+    let version = found.as_ref().map(|(_, version)| version.clone());
     if let Some((Kept { contact, credentials: Some(credentials) }, _)) = found {
         let account = open(wire, credentials).await?;
         if contact != settings.contact {

@@ -1,5 +1,7 @@
 //! What replicas share: small objects in their common store.
 
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -11,6 +13,29 @@ use telemetry::Clock;
 
 use super::error::Error;
 
+/// What tells one content of an object from the next.
+#[derive(Clone)]
+pub struct Version(Arc<dyn Any + Send + Sync>);
+
+impl Version {
+    /// Whatever the records go by.
+    pub fn new(version: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(version))
+    }
+
+    /// The same again.
+    #[must_use]
+    pub fn downcast_ref<T: Any>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Version")
+    }
+}
+
 /// No store needs longer, unless it does not answer at all.
 const LIMIT: Duration = Duration::from_secs(15);
 /// How often a change is tried where others are faster.
@@ -21,10 +46,10 @@ const TRIES: usize = 8;
 #[async_trait]
 pub trait Records: Send + Sync {
     /// The object, and what its version is told by; `None` if it is not there.
-    async fn read(&self, key: &str) -> Result<Option<(Bytes, u64)>, RecordsError>;
+    async fn read(&self, key: &str) -> Result<Option<(Bytes, Version)>, RecordsError>;
 
     /// Writes it if it has this version, or is not there where none is given. `false` if another writer was faster.
-    async fn swap(&self, key: &str, bytes: Bytes, version: Option<u64>) -> Result<bool, RecordsError>;
+    async fn swap(&self, key: &str, bytes: Bytes, version: Option<Version>) -> Result<bool, RecordsError>;
 }
 
 /// The records cannot be reached.
@@ -54,17 +79,17 @@ impl Shelf {
     }
 
     /// The record as it is now, and its version.
-    pub(crate) async fn read<T: Record>(&self, key: &str) -> Result<Option<(T, u64)>, Error> {
+    pub(crate) async fn read<T: Record>(&self, key: &str) -> Result<Option<(T, Version)>, Error> {
         let found = self.in_time(self.records.read(key)).await?;
         // The parser's errors can quote what they found, which may be a piece of a key.
-        let parse = |(bytes, version): (Bytes, u64)| match serde_json::from_slice(&bytes) {
+        let parse = |(bytes, version): (Bytes, Version)| match serde_json::from_slice(&bytes) {
             Ok(record) => Ok((record, version)),
             Err(_) => Err(Error::Damaged { record: key.to_owned(), then: T::WITHOUT }),
         };
         found.map(parse).transpose()
     }
 
-    pub(crate) async fn swap<T: Record>(&self, key: &str, record: &T, version: Option<u64>) -> Result<bool, Error> {
+    pub(crate) async fn swap<T: Record>(&self, key: &str, record: &T, version: Option<Version>) -> Result<bool, Error> {
         let bytes = serde_json::to_vec(record).map_err(|cause| Error::Making(cause.to_string()))?;
         self.in_time(self.records.swap(key, bytes.into(), version)).await
     }

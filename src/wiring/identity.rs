@@ -10,7 +10,7 @@ use telemetry::{Audit, AuditEntry, Clock, Metrics};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 
 /// How often it is looked whether files have changed.
 const LOOK: Duration = Duration::from_secs(30);
@@ -25,7 +25,11 @@ pub(crate) type Mark = [u8; 32];
 
 /// The certificates of the configuration, which can be read again.
 pub(crate) fn tls(config: &Config) -> Result<Option<Arc<certs::Tls>>, certs::Error> {
-    Ok(config.server.tls.as_ref().map(certs::Tls::load).transpose()?.map(Arc::new))
+    let load = |tls: &config::Tls| match &tls.acme {
+        Some(acme) => certs::Tls::with_acme(&tls.settings, &acme.settings.domains),
+        None => certs::Tls::load(&tls.settings),
+    };
+    Ok(config.server.tls.as_ref().map(load).transpose()?.map(Arc::new))
 }
 
 /// The same, as connections are encrypted by it.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use roadstead_certs::acme::{Records, RecordsError};
+use roadstead_certs::acme::{Records, RecordsError, Version};
 use telemetry::{Clock, SystemClock};
 use tokio::sync::watch;
 
@@ -61,17 +61,18 @@ impl Store {
 
 #[async_trait]
 impl Records for Store {
-    async fn read(&self, key: &str) -> Result<Option<(Bytes, u64)>, RecordsError> {
+    async fn read(&self, key: &str) -> Result<Option<(Bytes, Version)>, RecordsError> {
         tokio::task::yield_now().await;
         *self.reads.lock().unwrap().entry(key.to_owned()).or_default() += 1;
         Self::fails(&self.down, key)?;
-        Ok(self.objects.lock().unwrap().get(key).cloned())
+        Ok(self.objects.lock().unwrap().get(key).cloned().map(|(bytes, version)| (bytes, Version::new(version))))
     }
 
-    async fn swap(&self, key: &str, bytes: Bytes, version: Option<u64>) -> Result<bool, RecordsError> {
+    async fn swap(&self, key: &str, bytes: Bytes, version: Option<Version>) -> Result<bool, RecordsError> {
         tokio::task::yield_now().await;
         Self::fails(&self.down, key)?;
         Self::fails(&self.full, key)?;
+        let version: Option<u64> = version.map(|version| *version.downcast_ref().unwrap());
         let mut objects = self.objects.lock().unwrap();
         if objects.get(key).map(|(_, version)| *version) != version {
             return Ok(false);
