@@ -79,9 +79,14 @@ impl Pebble {
         format!("https://127.0.0.1:{}/dir", self.port)
     }
 
+    /// The file of whoever signed its own certificate.
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
     /// A client that trusts it.
     pub(crate) fn client(&self) -> Client {
-        let ca = vec![self.folder.path().join("ca.pem")];
+        let ca = vec![self.ca()];
         let config = Config::new(&Url::parse(&self.directory()).unwrap());
         Client::new(&Config { ca, system_roots: false, ..config }).unwrap()
     }
