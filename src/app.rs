@@ -287,6 +287,11 @@ async fn serve_logged(config: Config, source: Source, log: telemetry::log::Log) 
     server::raise_file_limit();
     let facts = summary(&config);
     let encrypted = config.server.tls.is_some();
+    if config.access.is_some() && !encrypted && !config.server.listen.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            "passwords and tokens come here without encryption: set server.tls, unless something before this server ends it"
+        );
+    }
     let app = build(config, Arc::new(SystemClock::default())).await?.with_source(source);
     tracing::info!(address = %app.local_addr(), tls = encrypted, version = telemetry::build::VERSION, storage = facts.0, upstreams = facts.1, "listening");
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;

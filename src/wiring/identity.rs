@@ -45,7 +45,13 @@ fn name_of(chain: &[CertificateDer<'_>], clock: &dyn Clock) -> Option<String> {
     if !identity.is_valid_at(clock.now()) {
         return None;
     }
+    preferred(identity)
+}
+
+fn preferred(identity: ClientIdentity) -> Option<String> {
     let ClientIdentity { uris, dns, common_name, .. } = identity;
+    // Whoever signs may let people choose their common name: none of them is to look like a URI.
+    let common_name = common_name.filter(|name| !name.contains([':', '/']));
     uris.into_iter().next().or_else(|| dns.into_iter().next()).or(common_name)
 }
 
@@ -215,5 +221,39 @@ async fn hangup(hangups: Option<&mut Signal>) {
     match hangups {
         Some(hangups) => drop(hangups.recv().await),
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    fn identity(uris: &[&str], dns: &[&str], common_name: Option<&str>) -> ClientIdentity {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        ClientIdentity {
+            uris: owned(uris),
+            dns: owned(dns),
+            common_name: common_name.map(str::to_owned),
+            serial: "1".to_owned(),
+            fingerprint: String::new(),
+            not_before: SystemTime::UNIX_EPOCH,
+            not_after: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_certificate_has_one_name_and_a_common_name_is_taken_for_no_other_kind() {
+        let spiffe = "spiffe://cluster.local/ns/prod/sa/web";
+        for (identity, name) in [
+            (identity(&[spiffe], &["web.prod"], Some("web")), Some(spiffe)),
+            (identity(&[], &["web.prod"], Some("web")), Some("web.prod")),
+            (identity(&[], &[], Some("web")), Some("web")),
+            (identity(&[], &[], Some(spiffe)), None),
+            (identity(&[], &[], None), None),
+        ] {
+            assert_eq!(preferred(identity).as_deref(), name);
+        }
     }
 }
