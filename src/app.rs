@@ -58,27 +58,13 @@ pub struct App {
 pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App> {
     let metrics = Metrics::new();
     let tls = identity::tls(&config)?;
-    let limits = server::Limits {
-        header_timeout: config.server.header_timeout,
-        idle_timeout: config.server.idle_timeout,
-        max_connections: config.server.max_connections,
-        drain_timeout: config.server.drain_timeout,
-    };
     // The socket first: a taken port must not disturb the store of whoever has it.
-    let server = Server::bind(&config.server.listen.to_string(), None, limits, metrics.clone()).await?;
+    let server = Server::bind(&config.server.listen.to_string(), None, limits(&config), metrics.clone()).await?;
     let transport = wiring::transport(&config.storage)?;
     let around = Surroundings { transport, ..Surroundings::new(Arc::clone(&clock), metrics.clone()) };
-    let audit = match &config.audit {
-        Some(place) => Audit::open(place, metrics.clone())?,
-        None => Audit::off(),
-    };
+    let audit = config.audit.as_ref().map_or_else(|| Ok(Audit::off()), |place| Audit::open(place, metrics.clone()))?;
     let store = Store::open_in(&config.storage.location, around).await?;
-    let (encryption, issuing) = match &tls {
-        Some(tls) => {
-            Issuing::new(&config, tls, &store, &clock, &metrics).await.map(|(encryption, issuing)| (Some(encryption), issuing))?
-        }
-        None => (None, Issuing::default()),
-    };
+    let (encryption, issuing) = Issuing::new(&config, tls.as_ref(), &store, &clock, &metrics).await?;
     let server = server.with_tls(encryption);
     let store = if is_heard(&config) { store.with_journal() } else { store };
     let tasks = TaskTracker::new();
@@ -111,23 +97,39 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     let stop = CancellationToken::new();
     let seen = Arc::new(wiring::kept(&store, "triggers"));
     let triggers = Triggers::new(&config.triggers, seen, durable.jobs.clone(), durable.promotions.clone(), &clock)?;
-    let front = Front::new(api, admin(&config, &durable, auth.clone(), Arc::new(triggers), &stop, &clock, &metrics, &audit)?);
+    let around = Around { auth: auth.clone(), audit: audit.clone(), clock: Arc::clone(&clock), metrics: metrics.clone() };
+    let front = Front::new(api, admin(&config, &durable, Arc::new(triggers), &stop, around)?);
     let reloading = Reloading { tls, auth, audit, readiness: readiness.clone(), metrics, clock: Arc::clone(&clock) };
     let upload_lifetime = config.storage.upload_lifetime;
     Ok(App { server, front, durable, issuing, reloading, source: None, stop, registry, readiness, tasks, clock, upload_lifetime })
+}
+
+fn limits(config: &Config) -> server::Limits {
+    server::Limits {
+        header_timeout: config.server.header_timeout,
+        idle_timeout: config.server.idle_timeout,
+        max_connections: config.server.max_connections,
+        drain_timeout: config.server.drain_timeout,
+    }
+}
+
+/// What all rooms that answer requests are given.
+struct Around {
+    auth: Option<Auth>,
+    audit: Audit,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
 }
 
 /// The API of operators, with the token of its file, which is made if it is not there.
 fn admin(
     config: &Config,
     durable: &Durable,
-    auth: Option<Auth>,
     deliveries: Arc<dyn admin::Deliveries>,
     stop: &CancellationToken,
-    clock: &Arc<dyn Clock>,
-    metrics: &Metrics,
-    audit: &Audit,
+    around: Around,
 ) -> anyhow::Result<Admin> {
+    let Around { auth, audit, clock, metrics } = around;
     let mut random = [0; 32];
     random[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
     random[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
@@ -137,7 +139,7 @@ fn admin(
             None => Token::unknown(random),
         },
         auth,
-        audit: audit.clone(),
+        audit,
         jobs: durable.jobs.clone(),
         mirrors: durable.mirrors.clone(),
         promotions: durable.promotions.clone(),
@@ -145,8 +147,8 @@ fn admin(
         hooks: durable.hooks.clone(),
         deliveries,
         bodies: Semaphore::new(DELIVERIES),
-        requests: RequestLog::new(Arc::clone(clock), metrics.clone()),
-        clock: Arc::clone(clock),
+        requests: RequestLog::new(Arc::clone(&clock), metrics),
+        clock,
         stop: stop.clone(),
     }))
 }
@@ -278,7 +280,7 @@ async fn sweep(registry: &Registry, clock: &dyn Clock, lifetime: Duration) -> In
 /// Runs a server until SIGTERM or SIGINT. A second one ends the process at once.
 pub(crate) async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     let log = telemetry::log::init(config.log.format, &config.log.level)?;
-    let served = serve_logged(config, source, log.clone()).await;
+    let served = Box::pin(serve_logged(config, source, log.clone())).await;
     log.flush();
     served
 }

@@ -1,5 +1,7 @@
 //! What is told to those who do not pass. [RFC 9110 section 11.6.1; distribution, spec/auth/token]
 
+use std::fmt::Write as _;
+
 use http::header::{HOST, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, Response};
 use oci::Error;
@@ -54,7 +56,8 @@ impl Api {
         let mut text = format!("Bearer realm=\"{realm}\",service=\"{}\"", rules.auth.service());
         for (name, value) in [("scope", scope), ("error", error)] {
             if let Some(value) = value {
-                text.push_str(&format!(",{name}=\"{value}\""));
+                // Writing to a string cannot fail.
+                let _ = write!(text, ",{name}=\"{value}\"");
             }
         }
         Some(text)

@@ -74,12 +74,11 @@ impl Api {
         request_id: &str,
     ) {
         let (counted, event) = match denial {
-            Denial::Challenge { error: Some("invalid_token"), .. } => ("login", Some("login")),
+            Denial::Wait(_) | Denial::Challenge { error: Some("invalid_token"), .. } => ("login", Some("login")),
             Denial::Challenge { error: Some(_), .. } => ("scope", None),
             // At the token service nobody is sent for a token.
             Denial::Challenge { .. } if matches!(route, Route::Token { .. }) => ("login", Some("login")),
             Denial::Challenge { .. } => ("credentials", None),
-            Denial::Wait(_) => ("login", Some("login")),
             Denial::Limit(..) => ("limit", Some("access")),
             Denial::Error(Error::Denied { .. }) => ("denied", Some("access")),
             Denial::Error(Error::NameUnknown { .. }) => ("hidden", Some("access")),

@@ -223,9 +223,9 @@ impl Rotated {
             }
         }
         if self.keep == 0 {
-            fs::remove_file(&self.path)?
+            fs::remove_file(&self.path)?;
         } else {
-            fs::rename(&self.path, numbered(1))?
+            fs::rename(&self.path, numbered(1))?;
         }
         (self.file, self.size) = append_to(&self.path)?;
         Ok(())

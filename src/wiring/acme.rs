@@ -32,22 +32,23 @@ pub(crate) struct Issuing {
 }
 
 impl Issuing {
-    /// Encryption by these certificates, and what issues them where the configuration wants that.
+    /// Encryption by these certificates, if there are any, and what issues them where the configuration wants that.
     pub(crate) async fn new(
         config: &Config,
-        tls: &Arc<certs::Tls>,
+        tls: Option<&Arc<certs::Tls>>,
         store: &Store,
         clock: &Arc<dyn Clock>,
         metrics: &Metrics,
-    ) -> anyhow::Result<(server::Tls, Self)> {
+    ) -> anyhow::Result<(Option<server::Tls>, Self)> {
+        let Some(tls) = tls else { return Ok((None, Self::default())) };
         let encryption = super::identity::encryption(tls, clock);
         let Some(settings) = config.server.tls.as_ref().and_then(|tls| tls.acme.as_ref()) else {
-            return Ok((encryption, Self::default()));
+            return Ok((Some(encryption), Self::default()));
         };
         let acme = acme(settings, tls, store, clock).await?;
         let door = door(settings, metrics).await?;
         let encryption = encryption.with_challenges(Arc::new(ByHandshake(Arc::clone(&acme))));
-        Ok((encryption, Self { acme: Some(acme), door }))
+        Ok((Some(encryption), Self { acme: Some(acme), door }))
     }
 
     /// Orders, renews and answers. Never returns.

@@ -112,8 +112,8 @@ impl Server {
 
     /// A token of the server's own token service.
     pub(crate) async fn token(&self, who: As<'_>, scopes: &[&str]) -> Value {
-        let scopes: String = scopes.iter().map(|scope| format!("&scope={scope}")).collect();
-        let answer = self.ask(who, "GET", &format!("/token?service=roadstead{scopes}")).await;
+        let query = [["service=roadstead"].as_slice(), scopes].concat().join("&scope=");
+        let answer = self.ask(who, "GET", &format!("/token?{query}")).await;
         assert_eq!(answer.status(), 200);
         answer.json().await.unwrap()
     }

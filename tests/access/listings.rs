@@ -60,7 +60,7 @@ async fn look(server: &Server, who: As<'_>, visible: &BTreeSet<&str>, known: &[(
         let body: Value = answer.json().await.unwrap();
         listed.extend(body["repositories"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()));
         match link {
-            Some(link) => path = link.trim_start_matches('<').split('>').next().unwrap().to_owned(),
+            Some(link) => link.trim_start_matches('<').split('>').next().unwrap().clone_into(&mut path),
             None => break,
         }
     }

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use telemetry::{Clock, SystemClock};
 
 use crate::binary::Binary;
 use crate::harness::account;
@@ -110,11 +111,11 @@ fn certificates_are_swapped_under_load() {
     let swaps: u64 = std::env::var("ROADSTEAD_SWAPS").ok().and_then(|count| count.parse().ok()).unwrap_or(30);
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let make = |number: u64| {
-        let now = SystemTime::now() + Duration::from_secs(number);
+    let sign = |number: u64| {
+        let now = SystemClock::default().now() + Duration::from_secs(number);
         certs::dev::make(&folder.join("tls"), &["localhost".to_owned(), "127.0.0.1".to_owned()], now).unwrap()
     };
-    let made = make(0);
+    let made = sign(0);
     fs::write(folder.join("htpasswd"), account("alice", "a")).unwrap();
     let tls = format!("[server.tls]\ncertificate = \"{}\"\nkey = \"{}\"\n", made.certificate.display(), made.key.display());
     rules(folder, &tls, ALICE);
@@ -149,7 +150,7 @@ fn certificates_are_swapped_under_load() {
             });
         }
         for number in 1..=swaps {
-            make(number);
+            sign(number);
             hang_up(&server);
             if number % 10 == 0 || number == swaps {
                 until("a new certificate is shown", || seen.insert(serial()));
