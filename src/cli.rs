@@ -249,10 +249,10 @@ fn version() -> String {
 
 /// Whom a configuration lets in.
 fn admission(config: &Config) -> String {
-    let Some(rules) = &config.access else { return "everybody, to do everything".to_owned() };
+    let Some(rules) = &config.access else { return "everybody, for everything".to_owned() };
     let counted = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
     format!(
-        "whom {} allow: {}, {}",
+        "by {}, {}, {}",
         counted(rules.len(), "rule", "rules"),
         counted(config.auth.accounts.len(), "account", "accounts"),
         counted(config.auth.issuers.len(), "issuer", "issuers")
