@@ -52,8 +52,9 @@ impl Server {
 
     fn write(folder: &Path, settings: &str) -> PathBuf {
         let file = folder.join("roadstead.toml");
+        let upstreams = if settings.contains("[[upstream]]") { "" } else { "upstream = []\n" };
         let text = format!(
-            "upstream = []\n[server]\nlisten = \"127.0.0.1:0\"\n[storage]\nurl = \"memory:\"\n[admin]\ntoken_file = \"{}\"\n[auth]\nhtpasswd_file = \"{}\"\n{settings}",
+            "{upstreams}[server]\nlisten = \"127.0.0.1:0\"\n[storage]\nurl = \"memory:\"\n[admin]\ntoken_file = \"{}\"\n[auth]\nhtpasswd_file = \"{}\"\n{settings}",
             folder.join("admin-token").display(),
             folder.join("htpasswd").display()
         );

@@ -9,6 +9,7 @@ mod audit;
 #[path = "../support/binary.rs"]
 mod binary;
 mod bounds;
+mod cached;
 mod harness;
 mod issuing;
 mod listings;
