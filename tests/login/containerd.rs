@@ -45,7 +45,7 @@ impl<'stage> Containerd<'stage> {
         daemon.wait_until(|| output(stage.client("ctr").args(["--address", &address, "version"])).status.success());
         let host = stage.host();
         let text = format!(
-            "server = \"https://{host}\"\n[host.\"https://{host}\"]\n  ca = \"{}\"\n",
+            "server = \"https://{host}\"\nca = \"{}\"\n",
             stage.authority.display()
         );
         stage.write(&format!("hosts.d/{host}/hosts.toml"), &text);

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use crate::stage::{Stage, Way};
 use crate::story::{Client, Words, follow};
-use crate::support::process::output;
+use crate::support::process::{output, run};
 
 const WORDS: Words = Words {
     wrong: &["invalid username/password"],
@@ -67,8 +67,9 @@ impl<'stage> Login<'stage> {
         output(self.command().args(["logout", "--all"]));
     }
 
-    fn layout(&self) -> String {
-        format!("oci:{}:1", self.stage.image.path.display())
+    /// By a path from where the programs run: engines make a name of it.
+    fn layout() -> &'static str {
+        "oci:image:1"
     }
 }
 
@@ -85,7 +86,7 @@ impl Client for Skopeo<'_> {
 
     fn push(&self, repository: &str, tag: &str) -> Output {
         let to = format!("docker://{}:{tag}", self.0.stage.name(repository));
-        output(self.0.command().args(["copy", "--all", &self.0.layout(), &to]))
+        output(self.0.command().args(["copy", "--all", Login::layout(), &to]))
     }
 
     fn pull(&self, repository: &str) -> Output {
@@ -111,10 +112,9 @@ impl Client for Engine<'_> {
     }
 
     fn push(&self, repository: &str, tag: &str) -> Output {
-        let id = output(self.0.command().args(["pull", "--quiet", &self.0.layout()]));
-        let id = String::from_utf8_lossy(&id.stdout).trim().to_owned();
+        let id = run(self.0.command().args(["pull", "--quiet", Login::layout()]));
         let to = format!("docker://{}:{tag}", self.0.stage.name(repository));
-        output(self.0.command().args(["push", &id, &to]))
+        output(self.0.command().args(["push", id.trim(), &to]))
     }
 
     fn pull(&self, repository: &str) -> Output {
