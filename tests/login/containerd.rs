@@ -12,12 +12,13 @@ const WORDS: Words = Words {
     wrong: &["unauthorized"],
     denied: &["denied", "forbidden"],
     hidden: &["not found"],
-    unknown: &["unauthorized", "authorization failed"],
+    unknown: &["unauthorized"],
+    without_tokens: None,
 };
 
 #[test]
 fn containerd_logs_in() {
-    follow(&Way::stages(), &WORDS, Containerd::start);
+    follow(&Way::stages(), &WORDS, |stage| Containerd::start(stage, None));
 }
 
 /// A containerd of the test's own.
@@ -29,15 +30,18 @@ pub(crate) struct Containerd<'stage> {
 }
 
 impl<'stage> Containerd<'stage> {
-    pub(crate) fn start(stage: &'stage Stage) -> Self {
+    /// With these settings of the plugin that a kubelet pulls by, or without that.
+    pub(crate) fn start(stage: &'stage Stage, kubelet: Option<&str>) -> Self {
         let socket = stage.path("c.sock");
         let config = format!(
-            "version = 2\nroot = \"{}\"\nstate = \"{}\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
-             [grpc]\naddress = \"{}\"\n[plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{}\"\n",
+            "version = 2\nroot = \"{}\"\nstate = \"{}\"\n{}\n\
+             [grpc]\naddress = \"{}\"\n[plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{}\"\n{}",
             stage.path("containerd/root").display(),
             stage.path("containerd/state").display(),
+            if kubelet.is_some() { "" } else { "disabled_plugins = [\"io.containerd.grpc.v1.cri\"]" },
             socket.display(),
             stage.path("containerd/opt").display(),
+            kubelet.unwrap_or_default(),
         );
         let config = stage.write("containerd/config.toml", &config).display().to_string();
         let mut daemon = stage.daemon("containerd", &["--config", &config]);
@@ -45,7 +49,7 @@ impl<'stage> Containerd<'stage> {
         daemon.wait_until(|| output(stage.client("ctr").args(["--address", &address, "version"])).status.success());
         let host = stage.host();
         let text = format!(
-            "server = \"https://{host}\"\nca = \"{}\"\n",
+            "server = \"https://{host}\"\nca = \"{}\"\n[host]\n",
             stage.authority.display()
         );
         stage.write(&format!("hosts.d/{host}/hosts.toml"), &text);
@@ -55,9 +59,16 @@ impl<'stage> Containerd<'stage> {
         Self { _daemon: daemon, socket, user: RefCell::new(None), stage }
     }
 
-    fn ctr(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn ctr(&self, arguments: &[&str]) -> Output {
         let address = self.socket.display().to_string();
         output(self.stage.client("ctr").args(["--address", &address]).args(arguments))
+    }
+
+    /// What a kubelet asks of it.
+    pub(crate) fn crictl(&self, arguments: &[&str]) -> Output {
+        let address = format!("unix://{}", self.socket.display());
+        let sockets = ["--runtime-endpoint", &address, "--image-endpoint", &address, "--timeout", "60s"];
+        output(self.stage.client("crictl").args(sockets).args(arguments))
     }
 
     /// Pushes or pulls, as whoever has logged in.

@@ -10,7 +10,8 @@ const WORDS: Words = Words {
     wrong: &["invalid username/password"],
     denied: &["denied"],
     hidden: &["name unknown", "not known"],
-    unknown: &["unauthorized", "authentication required"],
+    unknown: &["unauthorized"],
+    without_tokens: None,
 };
 
 #[test]

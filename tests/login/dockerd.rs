@@ -12,6 +12,7 @@ const WORDS: Words = Words {
     denied: &["denied"],
     hidden: &["not found", "not known"],
     unknown: &["unauthorized", "no basic auth credentials"],
+    without_tokens: Some(&["no basic auth credentials"]),
 };
 
 #[test]

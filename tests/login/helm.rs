@@ -43,6 +43,7 @@ impl Client for Helm<'_> {
 
     fn pull(&self, repository: &str) -> Output {
         let url = format!("oci://{}", self.0.name(repository));
+        std::fs::create_dir_all(self.0.path("pulled")).expect("a directory can be made");
         output(self.0.client("helm").args(["pull", &url, "--version", TAG, "--ca-file", &self.ca(), "--destination", "pulled"]))
     }
 }

@@ -5,15 +5,19 @@
 //! clients speak without encryption, or without looking at the certificate. `tests/tools/install` brings the programs.
 #![expect(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
 
+#[path = "../support/hub.rs"]
+mod hub;
 #[path = "../support/netns.rs"]
 mod netns;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod certificates;
 mod containerd;
 mod containers;
 mod dockerd;
 mod helm;
+mod mirrors;
 mod modules;
 mod stage;
 mod story;
