@@ -10,6 +10,8 @@ use crate::guard::Denial;
 use crate::respond;
 use crate::service::Api;
 
+const BASIC: &str = "Basic realm=\"roadstead\", charset=\"UTF-8\"";
+
 impl Api {
     /// The answer to a request that does not pass.
     pub(crate) fn deny(&self, denial: &Denial, headers: &HeaderMap, peer: Option<&Peer>, request_id: &str) -> Response<Body> {
@@ -22,13 +24,11 @@ impl Api {
                 response
             }
             Denial::Challenge { scope, error } => {
-                let mut response = error::response(&Error::Unauthorized, request_id);
-                if let Some(bearer) = self.bearer(scope.as_deref(), *error, headers, peer) {
-                    respond::add(&mut response, WWW_AUTHENTICATE, bearer);
-                }
-                respond::add(&mut response, WWW_AUTHENTICATE, "Basic realm=\"roadstead\", charset=\"UTF-8\"");
-                response
+                // One of them: dockerd answers all that it is told of, and fails at the password when it has a token.
+                let bearer = self.bearer(scope.as_deref(), *error, headers, peer);
+                unauthorized(&bearer.unwrap_or_else(|| BASIC.to_owned()), request_id)
             }
+            Denial::Password => unauthorized(BASIC, request_id),
         }
     }
 
@@ -57,4 +57,10 @@ impl Api {
         let scheme = if peer.is_some_and(Peer::is_tls) { "https" } else { "http" };
         is_fine.then(|| format!("{scheme}://{host}/token"))
     }
+}
+
+fn unauthorized(challenge: &str, request_id: &str) -> Response<Body> {
+    let mut response = error::response(&Error::Unauthorized, request_id);
+    respond::set(&mut response, WWW_AUTHENTICATE, challenge);
+    response
 }

@@ -36,6 +36,8 @@ pub(crate) enum Denial {
         /// `invalid_token`, `insufficient_scope`. [RFC 6750 section 3.1]
         error: Option<&'static str>,
     },
+    /// 401: a name and a password, since a token for a repository is of no use there.
+    Password,
     /// 429: not before that.
     Wait(Duration),
     /// Anything else.
@@ -106,7 +108,7 @@ impl Guard {
             Wanted::Credentials if caller.has_credentials => Ok(()),
             Wanted::Credentials => Err(challenge(None)),
             Wanted::Measures if rules.public_metrics || identity.may(Verb::Admin, None) => Ok(()),
-            Wanted::Measures if identity.principal().is_anonymous() => Err(challenge(None)),
+            Wanted::Measures if identity.principal().is_anonymous() => Err(Denial::Password),
             Wanted::Measures => Err(denied("reading the metrics wants the verb admin, or auth.public_metrics")),
             Wanted::Listing => listing(identity),
             Wanted::On(verb, name) => on(identity, verb, name),

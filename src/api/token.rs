@@ -53,7 +53,11 @@ impl Api {
     ) -> Response<Body> {
         let peer = body.peer().cloned();
         let made = if by_form { self.token_by_form(body).await } else { self.token(query, headers, peer.as_ref()).await };
-        made.unwrap_or_else(|denial| self.deny(&denial, headers, peer.as_ref(), request_id))
+        made.unwrap_or_else(|denial| {
+            // Who asks for a token is not told to fetch one.
+            let denial = if matches!(denial, Denial::Challenge { .. }) { Denial::Password } else { denial };
+            self.deny(&denial, headers, peer.as_ref(), request_id)
+        })
     }
 
     /// A token, by a name and a password in `Authorization`, or for nobody in particular without.
@@ -118,7 +122,7 @@ fn no_tokens() -> Denial {
 }
 
 fn wrong() -> Denial {
-    Denial::Challenge { scope: None, error: None }
+    Denial::Password
 }
 
 /// A token for another server would be of no use here.

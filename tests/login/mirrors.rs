@@ -70,7 +70,7 @@ fn containerd_pulls_through_a_mirror_with_credentials() {
         went_well("the same by a header", &pull(&hosts(&stage, "header", &header(&user)), &[], PRIVATE));
         containerd.ctr(&["images", "rm", "--sync", PRIVATE]);
         let wrong = hosts(&stage, "wrong", &header("alice:wrong"));
-        refused("a wrong password in the header", &pull(&wrong, &[], PRIVATE), &["unauthorized"]);
+        refused("a wrong password in the header", &pull(&wrong, &[], PRIVATE), &["unauthorized", "authorization failed"]);
     }
 }
 

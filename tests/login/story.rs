@@ -40,7 +40,8 @@ impl Words {
         wrong: &["unauthorized"],
         denied: &["denied"],
         hidden: &["not known", "not found"],
-        unknown: &["unauthorized"],
+        // Where only passwords are taken, oras and helm look for one of their own before they ask.
+        unknown: &["unauthorized", "basic credential not found"],
         without_tokens: None,
     };
 }
