@@ -104,14 +104,14 @@ fn the_suite_passes_over_tls_and_http2() {
 #[test]
 #[ignore = "needs the path of the suite in ROADSTEAD_CONFORMANCE"]
 fn the_suite_passes_with_tokens_over_tls() {
-    let verdict = logged_in("token_flow = true", "Authorization: [Bearer <redacted>]");
+    let verdict = logged_in("token_flow = true", "Authorization: [Bearer ");
     verdict.expect_clean("TLS and tokens", ENOUGH);
 }
 
 #[test]
 #[ignore = "needs the path of the suite in ROADSTEAD_CONFORMANCE"]
 fn the_suite_passes_with_a_password_alone_over_tls() {
-    let verdict = logged_in("token_flow = false", "Authorization: [Basic <redacted>]");
+    let verdict = logged_in("token_flow = false", "Authorization: [Basic ");
     verdict.expect_clean("TLS and a password", ENOUGH);
 }
 
@@ -167,7 +167,7 @@ fn logged_in(flow: &str, shown: &str) -> Verdict {
         .with("OCI_USERNAME", "alice")
         .with("OCI_PASSWORD", "secret")
         .run();
-    verdict.expect_log(shown);
+    verdict.expect_sent(shown);
     verdict
 }
 
