@@ -107,7 +107,8 @@ fn make(folder: &Path) {
         let [asked, more, key_file, cert] =
             ["asked.csr", "more", "client.key", "client.cert"].map(|rest| folder.join(name).join(rest));
         made(openssl().args(["req", "-new", "-subj", "/CN=client"]).args(key), &key_file, &asked);
-        std::fs::write(&more, format!("subjectAltName=DNS:{name}\nextendedKeyUsage=clientAuth\n")).expect("a file can be written");
+        std::fs::write(&more, format!("subjectAltName=DNS:{name}\nextendedKeyUsage=clientAuth\n"))
+            .expect("a file can be written");
         let mut sign = openssl();
         sign.args(["x509", "-req", "-days", "2", "-CAcreateserial", "-in"]).arg(&asked).arg("-CA").arg(&ca).arg("-CAkey");
         run(sign.arg(&ca_key).arg("-extfile").arg(&more).arg("-out").arg(&cert));

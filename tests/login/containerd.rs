@@ -48,10 +48,7 @@ impl<'stage> Containerd<'stage> {
         let address = socket.display().to_string();
         daemon.wait_until(|| output(stage.client("ctr").args(["--address", &address, "version"])).status.success());
         let host = stage.host();
-        let text = format!(
-            "server = \"https://{host}\"\nca = \"{}\"\n[host]\n",
-            stage.authority.display()
-        );
+        let text = format!("server = \"https://{host}\"\nca = \"{}\"\n[host]\n", stage.authority.display());
         stage.write(&format!("hosts.d/{host}/hosts.toml"), &text);
         let archive = stage.path("image.tar").display().to_string();
         let layout = stage.image.path.display().to_string();

@@ -32,7 +32,8 @@ impl<'stage> Docker<'stage> {
         let socket = stage.path("d.sock");
         stage.trust(&format!("etc/certs.d/{}/ca.crt", stage.host()));
         stage.write("etc/daemon.json", settings);
-        let [etc, data, exec, id] = ["etc", "dockerd/data", "dockerd/run", "dockerd.pid"].map(|rest| stage.path(rest).display().to_string());
+        let [etc, data, exec, id] =
+            ["etc", "dockerd/data", "dockerd/run", "dockerd.pid"].map(|rest| stage.path(rest).display().to_string());
         let address = format!("unix://{}", socket.display());
         std::fs::create_dir_all("/etc/docker").expect("the folder of dockerd can be made");
         let script = "mount --bind \"$0\" /etc/docker && exec \"$@\"";
