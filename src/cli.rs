@@ -247,6 +247,18 @@ fn version() -> String {
     format!("{text} {}\n", info.profile)
 }
 
+/// Whom a configuration lets in.
+fn admission(config: &Config) -> String {
+    let Some(rules) = &config.access else { return "everybody, to do everything".to_owned() };
+    let counted = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+    format!(
+        "whom {} allow: {}, {}",
+        counted(rules.len(), "rule", "rules"),
+        counted(config.auth.accounts.len(), "account", "accounts"),
+        counted(config.auth.issuers.len(), "issuer", "issuers")
+    )
+}
+
 /// What a configuration would serve, a line each.
 fn summary(config: &Config) -> String {
     let scheme = if config.server.tls.is_some() { "https" } else { "http" };
@@ -266,6 +278,7 @@ fn summary(config: &Config) -> String {
     if config.upstreams.is_empty() {
         text.push_str(&line("pulls from", "no upstream"));
     }
+    text.push_str(&line("lets in", &admission(config)));
     for promotion in &config.promotions {
         let tags: Vec<String> = promotion.rule.tags.iter().map(ToString::to_string).collect();
         let rule = &promotion.rule;

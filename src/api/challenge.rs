@@ -5,16 +5,27 @@ use http::{HeaderMap, Response};
 use oci::Error;
 use server::{Body, Peer};
 
+use crate::caller::Caller;
 use crate::error;
 use crate::guard::Denial;
 use crate::respond;
+use crate::route::Route;
 use crate::service::Api;
 
 const BASIC: &str = "Basic realm=\"roadstead\", charset=\"UTF-8\"";
 
 impl Api {
     /// The answer to a request that does not pass.
-    pub(crate) fn deny(&self, denial: &Denial, headers: &HeaderMap, peer: Option<&Peer>, request_id: &str) -> Response<Body> {
+    pub(crate) fn deny(
+        &self,
+        denial: &Denial,
+        route: &Route,
+        caller: Option<&Caller>,
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+        request_id: &str,
+    ) -> Response<Body> {
+        self.note_denial(denial, route, caller, peer, request_id);
         match denial {
             Denial::Error(failure) => error::response(failure, request_id),
             Denial::Wait(wait) => {
@@ -23,12 +34,19 @@ impl Api {
                 respond::set(&mut response, RETRY_AFTER, wait.as_secs().saturating_add(1).to_string());
                 response
             }
+            Denial::Limit(reason, seconds) => {
+                let (reason, retry_after) = ((*reason).to_owned(), Some(*seconds));
+                error::response(&Error::TooManyRequests { reason, retry_after }, request_id)
+            }
             Denial::Challenge { scope, error } => {
                 // One of them: dockerd answers all that it is told of, and fails at the password when it has a token.
-                let bearer = self.bearer(scope.as_deref(), *error, headers, peer);
-                unauthorized(&bearer.unwrap_or_else(|| BASIC.to_owned()), request_id)
+                // A token is no help where tokens are made, nor for what belongs to no repository.
+                let is_by_token = !matches!(route, Route::Token { .. } | Route::Metrics);
+                let bearer = is_by_token.then(|| self.bearer(scope.as_deref(), *error, headers, peer)).flatten();
+                let mut response = error::response(&Error::Unauthorized, request_id);
+                respond::set(&mut response, WWW_AUTHENTICATE, bearer.as_deref().unwrap_or(BASIC));
+                response
             }
-            Denial::Password => unauthorized(BASIC, request_id),
         }
     }
 
@@ -57,10 +75,4 @@ impl Api {
         let scheme = if peer.is_some_and(Peer::is_tls) { "https" } else { "http" };
         is_fine.then(|| format!("{scheme}://{host}/token"))
     }
-}
-
-fn unauthorized(challenge: &str, request_id: &str) -> Response<Body> {
-    let mut response = error::response(&Error::Unauthorized, request_id);
-    respond::set(&mut response, WWW_AUTHENTICATE, challenge);
-    response
 }

@@ -36,10 +36,10 @@ pub(crate) enum Denial {
         /// `invalid_token`, `insufficient_scope`. [RFC 6750 section 3.1]
         error: Option<&'static str>,
     },
-    /// 401: a name and a password, since a token for a repository is of no use there.
-    Password,
-    /// 429: not before that.
+    /// 429: not before that, after wrong passwords.
     Wait(Duration),
+    /// 429: not before so many seconds, after too much of it.
+    Limit(&'static str, u64),
     /// Anything else.
     Error(Error),
 }
@@ -94,7 +94,11 @@ impl Guard {
             return Ok(Caller::known(known.unwrap_or_else(|| rules.auth.anonymous()), has_credentials, peer));
         };
         match rules.auth.identify(Some(shown.as_bytes()), address_of(peer)).await {
-            Ok(identity) => Ok(Caller::known(identity, true, peer)),
+            // Some clients send an empty name and password where they have none.
+            Ok(identity) => {
+                let has_credentials = identity.has_token() || !identity.principal().is_anonymous();
+                Ok(Caller::known(identity, has_credentials, peer))
+            }
             Err(Failure::Wrong(reason)) => Err(wrong(reason, peer)),
             Err(Failure::Wait(wait)) => Err(Denial::Wait(wait)),
         }
@@ -108,7 +112,7 @@ impl Guard {
             Wanted::Credentials if caller.has_credentials => Ok(()),
             Wanted::Credentials => Err(challenge(None)),
             Wanted::Measures if rules.public_metrics || identity.may(Verb::Admin, None) => Ok(()),
-            Wanted::Measures if identity.principal().is_anonymous() => Err(Denial::Password),
+            Wanted::Measures if identity.principal().is_anonymous() => Err(challenge(None)),
             Wanted::Measures => Err(denied("reading the metrics wants the verb admin, or auth.public_metrics")),
             Wanted::Listing => listing(identity),
             Wanted::On(verb, name) => on(identity, verb, name),

@@ -16,6 +16,7 @@ use url::form_urlencoded;
 use crate::caller::address_of;
 use crate::guard::{Denial, Rules};
 use crate::respond;
+use crate::route::Route;
 use crate::service::Api;
 
 /// A form has a password, a few scopes, perhaps a token in the place of the password.
@@ -54,9 +55,8 @@ impl Api {
         let peer = body.peer().cloned();
         let made = if by_form { self.token_by_form(body).await } else { self.token(query, headers, peer.as_ref()).await };
         made.unwrap_or_else(|denial| {
-            // Who asks for a token is not told to fetch one.
-            let denial = if matches!(denial, Denial::Challenge { .. }) { Denial::Password } else { denial };
-            self.deny(&denial, headers, peer.as_ref(), request_id)
+            let route = Route::Token { query: None, by_form };
+            self.deny(&denial, &route, None, headers, peer.as_ref(), request_id)
         })
     }
 
@@ -122,7 +122,7 @@ fn no_tokens() -> Denial {
 }
 
 fn wrong() -> Denial {
-    Denial::Password
+    Denial::Challenge { scope: None, error: None }
 }
 
 /// A token for another server would be of no use here.

@@ -210,7 +210,7 @@ fn the_environment_is_stronger_than_the_file_and_the_command_line_than_both() {
     assert!(config.server.insecure_open);
     assert_eq!(config.server.max_connections, 7);
     assert_eq!(config.server.max_blob_size, Some(1_000_000_000));
-    assert_eq!(config.server.tls.unwrap().certificates[0].key, PathBuf::from("/etc/roadstead/tls.key"));
+    assert_eq!(config.server.tls.unwrap().settings.certificates[0].key, PathBuf::from("/etc/roadstead/tls.key"));
     assert_eq!(config.log.format, Format::Json);
     assert_eq!(config.storage.location, Location::Memory);
 

@@ -120,7 +120,7 @@ fn expected(route: &Route, who: &str, may: &[Verb]) -> Answer {
 fn answer(checked: Result<(), Denial>) -> Answer {
     match checked {
         Ok(()) => Answer::Passes,
-        Err(Denial::Challenge { .. } | Denial::Password) => Answer::Unauthorized,
+        Err(Denial::Challenge { .. }) => Answer::Unauthorized,
         Err(Denial::Error(Error::Denied { .. })) => Answer::Denied,
         Err(Denial::Error(Error::NameUnknown { .. })) => Answer::NotFound,
         Err(other) => panic!("{other:?}"),
