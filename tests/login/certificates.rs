@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::containerd::Containerd;
+use crate::dockerd::Docker;
 use crate::stage::{More, OWNER, Stage, Way};
-use crate::story::{TAG, refused, went_well};
+use crate::story::{Client, TAG, refused, went_well};
 use crate::support::process::{Place, output, run, tool};
 
 /// In the rules, by its DNS name.
@@ -67,7 +69,7 @@ fn skopeo_is_known_by_its_certificate() {
 #[test]
 fn containerd_is_known_by_its_certificate() {
     let stage = stage(Way::Tokens);
-    let containerd = crate::containerd::Containerd::start(&stage, None);
+    let containerd = Containerd::start(&stage, None);
     let folder = stage.path("clients").join(KNOWN);
     let (host, ca) = (stage.host(), stage.authority.display());
     let text = format!(
@@ -81,6 +83,22 @@ fn containerd_is_known_by_its_certificate() {
     went_well("an import", &containerd.ctr(&["images", "import", "--all-platforms", "--base-name", "local/image", &archive]));
     went_well("a push", &containerd.ctr(&["images", "push", "--hosts-dir", &hosts, &name, "local/image:1"]));
     went_well("a pull", &containerd.ctr(&["images", "pull", "--snapshotter=native", "--hosts-dir", &hosts, &name]));
+}
+
+/// As does dockerd, which reads them below `/etc/docker`.
+#[test]
+fn dockerd_is_known_by_its_certificate() {
+    for way in [Way::Password, Way::Tokens] {
+        let stage = stage(way);
+        for file in ["client.cert", "client.key"] {
+            let text = std::fs::read_to_string(stage.path("clients").join(KNOWN).join(file)).expect("a file can be read");
+            stage.write(&format!("etc/certs.d/{}/{file}", stage.host()), &text);
+        }
+        let docker = Docker::start(&stage, "{}");
+        went_well("a push", &docker.push("team/app", TAG));
+        went_well("a pull", &docker.pull("team/app"));
+        refused("a push to where only pulls are allowed", &docker.push("base/app", TAG), &["denied"]);
+    }
 }
 
 /// The status, 0 without any.

@@ -29,6 +29,11 @@ fn buildah_logs_in() {
     follow(&Way::stages(), &WORDS, |stage| Engine(Login::new(stage, "buildah")));
 }
 
+/// podman, for which the server is the mirror of `registry.test`.
+pub(crate) fn podman(stage: &Stage) -> impl Client + use<'_> {
+    Engine(Login::new(stage, "podman"))
+}
+
 /// What is the same for all of them.
 struct Login<'stage> {
     stage: &'stage Stage,
@@ -54,8 +59,12 @@ impl<'stage> Login<'stage> {
         );
         command.env("CONTAINERS_STORAGE_CONF", self.stage.write("containers/storage.conf", &storage));
         command.env("CONTAINERS_CONF", self.stage.write("containers/containers.conf", &engine));
-        let registries = self.stage.write("containers/registries.conf", "unqualified-search-registries = []\n");
-        command.env("CONTAINERS_REGISTRIES_CONF", registries);
+        let registries = format!(
+            "unqualified-search-registries = []\n[[registry]]\nprefix = \"registry.test\"\nlocation = \"registry.test\"\n\
+             [[registry.mirror]]\nlocation = \"{}/registry.test\"\n",
+            self.stage.host()
+        );
+        command.env("CONTAINERS_REGISTRIES_CONF", self.stage.write("containers/registries.conf", &registries));
         command
     }
 
@@ -119,7 +128,10 @@ impl Client for Engine<'_> {
     }
 
     fn pull(&self, repository: &str) -> Output {
-        let name = format!("{}:{}", self.0.stage.name(repository), crate::story::TAG);
+        let name = match repository {
+            "registry.test/team/app" => format!("{repository}:1"),
+            repository => format!("{}:{}", self.0.stage.name(repository), crate::story::TAG),
+        };
         output(self.0.command().args(["rmi", "--all", "--force"]));
         output(self.0.command().args(["pull", "--quiet", &name]))
     }

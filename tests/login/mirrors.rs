@@ -5,10 +5,11 @@ use std::path::Path;
 use base64::Engine as _;
 
 use crate::containerd::Containerd;
+use crate::containers::podman;
 use crate::dockerd::Docker;
 use crate::hub;
 use crate::stage::{More, Stage, Way};
-use crate::story::{refused, went_well};
+use crate::story::{Client, refused, went_well};
 use crate::support::layout::Layout;
 use crate::support::process::{Daemon, Place, free_port, output};
 
@@ -71,6 +72,18 @@ fn containerd_pulls_through_a_mirror_with_credentials() {
         containerd.ctr(&["images", "rm", "--sync", PRIVATE]);
         let wrong = hosts(&stage, "wrong", &header("alice:wrong"));
         refused("a wrong password in the header", &pull(&wrong, &[], PRIVATE), &["unauthorized", "authorization failed"]);
+    }
+}
+
+#[test]
+fn podman_pulls_through_a_mirror_with_the_login_of_the_mirror() {
+    for way in [Way::Password, Way::Tokens, Way::Issuer] {
+        let stage = stage(way);
+        let podman = podman(&stage);
+        let (name, password) = &stage.login;
+        refused("a pull without a login", &podman.pull("registry.test/team/app"), &["unauthorized"]);
+        went_well("a login at the mirror", &podman.login(name, password));
+        went_well("a pull", &podman.pull("registry.test/team/app"));
     }
 }
 
