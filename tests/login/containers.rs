@@ -45,6 +45,7 @@ impl<'stage> Login<'stage> {
     fn new(stage: &'stage Stage, program: &'static str) -> Self {
         stage.trust(&format!(".config/containers/certs.d/{}/ca.crt", stage.host()));
         stage.write(".config/containers/policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
+        stage.write("auth.json", "{}");
         Self { stage, program }
     }
 
