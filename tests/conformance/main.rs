@@ -11,6 +11,7 @@
 //! Every interface and every kind of data that the suite knows is on, by the development version of the specification, those that
 //! are off by default too: sparse manifests, cancelled uploads, digest headers and tag parameters.
 #![expect(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
+#![expect(clippy::disallowed_methods, reason = "certificates are made by the clock of the suite")]
 #![expect(clippy::unwrap_used, reason = "so does its object store")]
 #![expect(clippy::print_stdout, reason = "how much passed is worth reading")]
 

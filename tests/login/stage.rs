@@ -48,7 +48,7 @@ pub(crate) enum Way {
     Password,
     /// A password for tokens.
     Tokens,
-    /// A token of an OpenID provider in the place of the password.
+    /// A token of an `OpenID` provider in the place of the password.
     Issuer,
     /// A robot's token in the place of the password.
     Robot,
@@ -200,7 +200,7 @@ fn robot(place: &Place, server: &Server, directory: &Path, authority: &Path) -> 
     run(command.current_dir(directory)).trim().to_owned()
 }
 
-/// A real OpenID provider.
+/// A real `OpenID` provider.
 struct Issuer {
     daemon: Daemon,
     url: String,
