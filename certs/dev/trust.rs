@@ -29,8 +29,8 @@ containerd (with config_path = "/etc/containerd/certs.d" in its configuration; n
   sudo install -D -m 0644 {ca} {containerd}
   and in {hosts}:
     server = "https://{host}"
-    [host."https://{host}"]
-      ca = "{containerd_bare}"
+    ca = "{containerd_bare}"
+    [host]
 
 k3s (restart k3s after it)
   sudo install -D -m 0644 {ca} /etc/rancher/k3s/roadstead-ca.crt

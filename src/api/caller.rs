@@ -47,7 +47,12 @@ impl Caller {
         self.identity.as_ref().is_none_or(|identity| identity.verdict(Verb::Pull, name) == auth::Verdict::Allowed)
     }
 
-    /// May he see it in a listing? A token for the listing has no repositories, so the rules alone are asked.
+    /// Is what he may less than the rules allow, by the token that he has shown?
+    pub(crate) fn has_token(&self) -> bool {
+        self.identity.as_ref().is_some_and(Identity::has_token)
+    }
+
+    /// May he see it, by the rules alone? A token for a listing has no repositories.
     pub(crate) fn may_see(&self, name: &RepositoryName) -> bool {
         self.identity.as_ref().is_none_or(|identity| identity.may(Verb::Pull, Some(name)))
     }

@@ -14,6 +14,8 @@ use crate::respond;
 use crate::route::Route;
 use crate::service::Api;
 
+const BASIC: &str = "Basic realm=\"roadstead\", charset=\"UTF-8\"";
+
 impl Api {
     /// The answer to a request that does not pass.
     pub(crate) fn deny(
@@ -39,11 +41,12 @@ impl Api {
                 error::response(&Error::TooManyRequests { reason, retry_after }, request_id)
             }
             Denial::Challenge { scope, error } => {
+                // One of them: dockerd answers all that it is told of, and fails at the password when it has a token.
+                // A token is no help where tokens are made, nor for what belongs to no repository.
+                let is_by_token = !matches!(route, Route::Token { .. } | Route::Metrics);
+                let bearer = is_by_token.then(|| self.bearer(scope.as_deref(), *error, headers, peer)).flatten();
                 let mut response = error::response(&Error::Unauthorized, request_id);
-                if let Some(bearer) = self.bearer(scope.as_deref(), *error, headers, peer) {
-                    respond::add(&mut response, WWW_AUTHENTICATE, bearer);
-                }
-                respond::add(&mut response, WWW_AUTHENTICATE, "Basic realm=\"roadstead\", charset=\"UTF-8\"");
+                respond::set(&mut response, WWW_AUTHENTICATE, bearer.as_deref().unwrap_or(BASIC));
                 response
             }
         }

@@ -171,7 +171,7 @@ pub(crate) fn wanted(route: &Route) -> Wanted<'_> {
         | Route::PullManifest { source, .. }
         | Route::PullBlob { source, .. } => Wanted::On(Verb::Pull, &source.name),
         // A mount also gives content of one repository to another; whether that may be pulled is asked where it is done, since a
-        // client that may not mount is to push instead.
+        // client that may not mount is to push instead, unless another token is all that he needs.
         Route::MountBlob { name, .. }
         | Route::PushManifest { name, .. }
         | Route::StartUpload { name, .. }

@@ -254,7 +254,10 @@ impl Api {
             Route::DeleteBlob { name, digest } => Box::pin(self.delete_blob(&name, &digest, caller)).await,
             Route::StartUpload { name, algorithm } => Box::pin(self.start_upload(&name, algorithm, caller)).await,
             Route::PushBlob { name, digest } => Box::pin(self.push_blob(&name, &digest, body, caller)).await,
-            Route::MountBlob { name, digest, from } => Box::pin(self.mount_blob(&name, &digest, from.as_ref(), caller)).await,
+            Route::MountBlob { ref name, ref digest, ref from } => {
+                let mounted = Box::pin(self.mount_blob(name, digest, from.as_ref(), caller)).await?;
+                Ok(mounted.unwrap_or_else(|denial| self.deny(&denial, &route, Some(caller), headers, body.peer(), request_id)))
+            }
             Route::UploadStatus { name, id } => Box::pin(self.upload_status(&name, id, caller)).await,
             Route::AppendUpload { name, id } => Box::pin(self.append_upload(&name, id, headers, body, asked)).await,
             Route::FinishUpload { name, id, digest } => {

@@ -7,6 +7,7 @@ use registry::UploadId;
 use server::{Body, RequestBody};
 
 use crate::caller::Caller;
+use crate::guard::Denial;
 use crate::service::{Api, Asked};
 use crate::{body, error, respond};
 
@@ -37,20 +38,27 @@ impl Api {
     }
 
     /// [end-11] POST that mounts a blob, or opens a session where it cannot be: also where the caller may not pull what he wants to
-    /// mount, so that he learns nothing of what is there.
+    /// mount, so that he learns nothing of what is there. `Err` of the inner kind where he may, and his token is for less: clients do
+    /// not know before which token a mount needs, and fetch it when they are told.
     pub(crate) async fn mount_blob(
         &self,
         name: &RepositoryName,
         digest: &Digest,
         from: Option<&RepositoryName>,
         caller: &Caller,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<Result<Response<Body>, Denial>, Error> {
         self.parts().names.check_push(name)?;
-        let may_pull = |name: &RepositoryName| caller.may_pull(name);
-        if self.registry_for(caller).mount_blob(name, digest, from, &may_pull).await? {
-            return Ok(self.created(name, digest));
+        let registry = self.registry_for(caller);
+        if registry.mount_blob(name, digest, from, &|name| caller.may_pull(name)).await? {
+            return Ok(Ok(self.created(name, digest)));
         }
-        self.start_upload(name, digest.algorithm(), caller).await
+        if caller.has_token()
+            && let Some(from) = registry.mountable_from(digest, from, &|name| caller.may_see(name)).await?
+        {
+            let scope = format!("repository:{name}:pull,push repository:{from}:pull");
+            return Ok(Err(Denial::Challenge { scope: Some(scope), error: Some("insufficient_scope") }));
+        }
+        self.start_upload(name, digest.algorithm(), caller).await.map(Ok)
     }
 
     /// [end-13] GET of a session's state.

@@ -17,7 +17,7 @@ may = ["pull"]
 repositories = ["secret/**"]
 [[access]]
 who = ["user:dave"]
-may = ["pull", "push"]
+may = ["pull", "push", "delete"]
 repositories = ["dave/**"]
 "#;
 
@@ -35,10 +35,36 @@ async fn a_mount_takes_only_from_what_the_caller_may_pull() {
         assert_eq!(server.status(As::User("bob"), "GET", &format!("/v2/team/app/blobs/{layer}")).await, 404);
         assert_eq!(server.status(As::User("dave"), "POST", &path("dave/app")).await, 201, "{from}");
     }
-    // A token narrows it too.
-    let made = server.token(As::User("dave"), &["repository:dave/b:pull,push"]).await;
-    let path = format!("/v2/dave/b/blobs/uploads/?mount={layer}&from=secret/app");
-    assert_eq!(server.status(As::Bearer(made["token"].as_str().unwrap()), "POST", &path).await, 202);
+}
+
+/// As with pulls: whoever may, by the rules, is told which token he needs for it. Whoever may not is told nothing.
+#[tokio::test]
+async fn a_mount_needs_a_token_for_both_repositories() {
+    let server = Server::start(RULES).await;
+    let (_, layer) = server.push_image(As::User("alice"), "secret/app", "v1", "treasure").await;
+    let absent = sha256(b"nowhere");
+    let scope = |name: &str| format!("repository:{name}:pull,push");
+    for from in ["&from=secret/app", ""] {
+        let path = |name: &str, digest: &oci::Digest| format!("/v2/{name}/blobs/uploads/?mount={digest}{from}");
+        let made = server.token(As::User("dave"), &[&scope("dave/b")]).await;
+        let token = As::Bearer(made["token"].as_str().unwrap());
+        let answer = server.ask(token, "POST", &path("dave/b", &layer)).await;
+        assert_eq!(answer.status(), 401, "{from}");
+        let told = answer.headers()["www-authenticate"].to_str().unwrap();
+        let wanted = "scope=\"repository:dave/b:pull,push repository:secret/app:pull\",error=\"insufficient_scope\"";
+        assert!(told.ends_with(wanted), "{told}");
+        assert_eq!(server.status(As::User("dave"), "HEAD", &format!("/v2/dave/b/blobs/{layer}")).await, 404);
+        assert_eq!(server.status(token, "POST", &path("dave/b", &absent)).await, 202, "{from}");
+        let made = server.token(As::User("bob"), &[&scope("team/app")]).await;
+        let token = As::Bearer(made["token"].as_str().unwrap());
+        assert_eq!(server.status(token, "POST", &path("team/app", &layer)).await, 202, "{from}");
+
+        // With the token that was told of it is mounted.
+        let made = server.token(As::User("dave"), &[&scope("dave/c"), "repository:secret/app:pull"]).await;
+        let token = As::Bearer(made["token"].as_str().unwrap());
+        assert_eq!(server.status(token, "POST", &path("dave/c", &layer)).await, 201, "{from}");
+        assert_eq!(server.status(As::User("dave"), "DELETE", &format!("/v2/dave/c/blobs/{layer}")).await, 202);
+    }
 }
 
 #[tokio::test]

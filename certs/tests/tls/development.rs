@@ -176,7 +176,9 @@ fn each_client_is_told_where_to_put_the_authority() {
         format!("  sudo install -D -m 0644 {ca} /etc/containers/certs.d/registry.example.org:5000/ca.crt"),
         format!("  sudo install -D -m 0644 {ca} /etc/docker/certs.d/registry.example.org:5000/ca.crt"),
         "  and in /etc/containerd/certs.d/registry.example.org:5000/hosts.toml:".to_owned(),
-        "      ca = \"/etc/containerd/certs.d/registry.example.org:5000/ca.crt\"".to_owned(),
+        "    ca = \"/etc/containerd/certs.d/registry.example.org:5000/ca.crt\"".to_owned(),
+        // Without it some versions of containerd take the file for broken, and leave it out.
+        "    [host]".to_owned(),
         "  and in /etc/rancher/k3s/registries.yaml:".to_owned(),
         "  sudo update-ca-certificates".to_owned(),
         "  sudo update-ca-trust".to_owned(),
