@@ -86,8 +86,6 @@ pub struct Made {
     pub token: SecretString,
     /// How long it is taken.
     pub expires_in: Duration,
-    /// When it was made, in seconds since 1970.
-    pub issued_at: u64,
     /// What another one is had for without a password.
     pub refresh_token: Option<SecretString>,
 }
@@ -227,12 +225,13 @@ impl Auth {
     }
 
     async fn by_robot(&self, token: &SecretString, address: IpAddr) -> Result<Identity, Failure> {
-        if let Some(wait) = self.0.patience.wait(address, ROBOT) {
-            return Err(Failure::Wait(wait));
-        }
         let found = self.0.robots.owner(token.expose_secret()).await;
         let found = found.inspect_err(|error| tracing::error!(error = %telemetry::chain(error), "robots cannot be looked up"));
         let Ok(Some((name, token))) = found else {
+            // Nobody guesses one: a robot whose token is over must not hold up the others of its address. It waits itself.
+            if let Some(wait) = self.0.patience.wait(address, ROBOT) {
+                return Err(Failure::Wait(wait));
+            }
             self.0.patience.failed(address, ROBOT);
             return Err(Failure::Wrong("the token of a robot is not known, is over, or was revoked"));
         };
@@ -337,7 +336,7 @@ impl Auth {
         let refresh = (request.is_offline && !identity.principal().is_anonymous() && identity.until.is_none())
             .then(|| self.0.signer.sign(&self.claims_of(identity, REFRESH, now, REFRESH_LIFETIME, Vec::new())))
             .flatten();
-        Some(Made { token: token.into(), expires_in: lifetime, issued_at: now, refresh_token: refresh.map(Into::into) })
+        Some(Made { token: token.into(), expires_in: lifetime, refresh_token: refresh.map(Into::into) })
     }
 
     fn claims_of(&self, identity: &Identity, kind: &str, now: u64, lifetime: Duration, access: Vec<Granted>) -> Claims {

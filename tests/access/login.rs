@@ -64,6 +64,8 @@ async fn a_token_is_for_what_it_was_fetched_for() {
     let token = made["token"].as_str().unwrap();
     assert_eq!(made["access_token"], made["token"]);
     assert!(made["expires_in"].as_u64().unwrap() >= 60 && made["refresh_token"].is_null());
+    // As a text it is the time by a clock that is not the client's; as a number no client reads the answer.
+    assert!(made["issued_at"].is_null(), "{made}");
     assert_eq!(server.status(As::Bearer(token), "GET", "/v2/").await, 200);
     assert_eq!(server.status(As::Bearer(token), "GET", "/v2/team/app/manifests/v1").await, 200);
     let answer = server.ask(As::Bearer(token), "DELETE", "/v2/team/app/manifests/v1").await;

@@ -81,3 +81,16 @@ async fn a_robot_logs_in_with_its_token_until_it_is_revoked() {
         assert_eq!(create(name, body).await.unwrap().status(), status, "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_robot_with_a_token_that_is_over_holds_up_no_other() {
+    let server = Server::start(RULES).await;
+    let made = server.request(As::User("root"), "POST", "/api/v1/robots/ci/tokens").send().await.unwrap();
+    let made: Value = made.json().await.unwrap();
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        statuses.push(server.status(As::Bearer("rst_000000000000_revoked"), "GET", "/v2/").await);
+    }
+    assert!(statuses.starts_with(&[401; 5]) && statuses.contains(&429), "{statuses:?}");
+    assert_eq!(server.status(As::Bearer(made["token"].as_str().unwrap()), "GET", "/v2/").await, 200);
+}
