@@ -310,11 +310,15 @@ impl Auth {
 
     /// Somebody with a refresh token.
     pub async fn by_refresh_token(&self, token: &str, address: IpAddr) -> Result<Identity, Failure> {
-        if let Some(wait) = self.0.patience.wait(address, REFRESH) {
-            return Err(Failure::Wait(wait));
-        }
         let found = self.claims(token, REFRESH).await;
-        let claims = found.inspect_err(|_| self.0.patience.failed(address, REFRESH))?;
+        // As with robots: whoever has a right one is not held up by others of his address.
+        let claims = found.map_err(|wrong| {
+            let wait = self.0.patience.wait(address, REFRESH);
+            wait.map_or_else(|| {
+                self.0.patience.failed(address, REFRESH);
+                wrong
+            }, Failure::Wait)
+        })?;
         self.is_current(&claims).await?;
         Ok(Identity { stamp: claims.stamp.clone(), ..self.identity(claims.who.clone(), None) })
     }

@@ -97,7 +97,11 @@ impl End {
     fn running(server: &Where, config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
         let url = server.url(config)?;
         let host = url.host_str().context("the server's URL has no host")?.to_owned();
-        let settings = upstream::Config { ca: server.ca().into_iter().next(), ..upstream::Config::new(host, url) };
+        // The name beside a token is not looked at.
+        let credentials =
+            server.password()?.map(|password| upstream::Credentials { username: "token".to_owned(), password });
+        let settings =
+            upstream::Config { ca: server.ca().into_iter().next(), credentials, ..upstream::Config::new(host, url) };
         Ok(Self::Server(Arc::new(upstream::Upstream::new(settings, Arc::clone(clock), Metrics::new())?)))
     }
 
