@@ -260,6 +260,12 @@ fn summary(config: &Config) -> String {
         text.push_str(&line("is called", url.as_str()));
     }
     text.push_str(&line("keeps in", &storage));
+    if let Some(rules) = &config.access {
+        let (rules, accounts, issuers) = (rules.len(), config.auth.accounts.len(), config.auth.issuers.len());
+        text.push_str(&line("lets in", &format!("whom a rule names: {rules} rules, {accounts} accounts, {issuers} issuers")));
+    } else if config.server.insecure_open {
+        text.push_str(&line("lets in", "everyone who reaches it, to do everything"));
+    }
     for upstream in &config.upstreams {
         text.push_str(&line("pulls from", &describe(upstream)));
     }
@@ -351,6 +357,10 @@ mod tests {
         );
         config.upstreams.clear();
         assert!(summary(&config).ends_with("pulls from   no upstream\n"));
+        config.server.insecure_open = true;
+        assert!(summary(&config).contains("\nlets in      everyone who reaches it, "));
+        config.access = Some(Vec::new());
+        assert!(summary(&config).contains("\nlets in      whom a rule names: 0 rules, 0 accounts, 0 issuers\n"));
     }
 
     #[test]

@@ -168,6 +168,7 @@ pub(super) async fn import(asked: ImportOptions, server: &Where, output: Output)
     };
     let end = End::new(server, &clock).await?;
     if let End::Storage(_) = end {
+        ::server::keep_from_others();
         // A running server refuses this by itself.
         let caches: Vec<_> = server.config()?.upstreams.into_iter().map(|upstream| upstream.name).collect();
         for name in bundle::list(&asked.bundle).await?.iter().filter_map(rename) {
