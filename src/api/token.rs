@@ -6,6 +6,7 @@ use auth::{Failure, Identity, Made, Scope, TokenRequest};
 use http::header::{CACHE_CONTROL, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
+use jiff::Timestamp;
 use oci::Error;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -156,6 +157,12 @@ async fn by_form(rules: &Rules, asked: &Asked, address: IpAddr) -> Result<Identi
     })
 }
 
+/// Seconds since 1970, as RFC 3339 has it.
+fn moment(seconds: u64) -> String {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX).to_string()
+}
+
 fn made(
     rules: &Rules,
     identity: &Identity,
@@ -165,8 +172,9 @@ fn made(
     let failed = || Denial::Error(Error::internal("making a token", "there is no key to sign with"));
     let made = rules.auth.grant(identity, request).ok_or_else(failed)?;
     let mut answer = as_json(&made);
-    // Without `issued_at`, clients count from when they have the token: their clock may be another one.
     answer["expires_in"] = json!(made.expires_in.as_secs());
+    // A text by the specification of tokens, and clients refuse everything else.
+    answer["issued_at"] = json!(moment(made.issued_at));
     if let Some(refresh) = &made.refresh_token {
         answer["refresh_token"] = json!(refresh.expose_secret());
     }

@@ -86,6 +86,8 @@ pub struct Made {
     pub token: SecretString,
     /// How long it is taken.
     pub expires_in: Duration,
+    /// When it was made, in seconds since 1970.
+    pub issued_at: u64,
     /// What another one is had for without a password.
     pub refresh_token: Option<SecretString>,
 }
@@ -340,7 +342,7 @@ impl Auth {
         let refresh = (request.is_offline && !identity.principal().is_anonymous() && identity.until.is_none())
             .then(|| self.0.signer.sign(&self.claims_of(identity, REFRESH, now, REFRESH_LIFETIME, Vec::new())))
             .flatten();
-        Some(Made { token: token.into(), expires_in: lifetime, refresh_token: refresh.map(Into::into) })
+        Some(Made { token: token.into(), expires_in: lifetime, issued_at: now, refresh_token: refresh.map(Into::into) })
     }
 
     fn claims_of(&self, identity: &Identity, kind: &str, now: u64, lifetime: Duration, access: Vec<Granted>) -> Claims {

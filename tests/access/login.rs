@@ -64,8 +64,8 @@ async fn a_token_is_for_what_it_was_fetched_for() {
     let token = made["token"].as_str().unwrap();
     assert_eq!(made["access_token"], made["token"]);
     assert!(made["expires_in"].as_u64().unwrap() >= 60 && made["refresh_token"].is_null());
-    // As a text it is the time by a clock that is not the client's; as a number no client reads the answer.
-    assert!(made["issued_at"].is_null(), "{made}");
+    let issued: jiff::Timestamp = made["issued_at"].as_str().unwrap().parse().unwrap();
+    assert!(issued.duration_until(jiff::Timestamp::now()).as_secs().abs() < 60, "{issued}");
     assert_eq!(server.status(As::Bearer(token), "GET", "/v2/").await, 200);
     assert_eq!(server.status(As::Bearer(token), "GET", "/v2/team/app/manifests/v1").await, 200);
     let answer = server.ask(As::Bearer(token), "DELETE", "/v2/team/app/manifests/v1").await;
@@ -106,6 +106,7 @@ async fn a_form_gets_tokens_and_renews_them() {
     let made: Value = made.json().await.unwrap();
     let (token, refresh) = (made["access_token"].as_str().unwrap(), made["refresh_token"].as_str().unwrap());
     assert_eq!(server.status(As::Bearer(token), "GET", "/v2/team/app/manifests/v1").await, 200);
+    assert!(made["issued_at"].as_str().unwrap().ends_with('Z'), "{made}");
     // One is not taken for the other.
     assert_eq!(server.status(As::Bearer(refresh), "GET", "/v2/team/app/manifests/v1").await, 401);
     let renew = |token: &str| {
