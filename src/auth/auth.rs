@@ -316,10 +316,13 @@ impl Auth {
         // As with robots: whoever has a right one is not held up by others of his address.
         let claims = found.map_err(|wrong| {
             let wait = self.0.patience.wait(address, REFRESH);
-            wait.map_or_else(|| {
-                self.0.patience.failed(address, REFRESH);
-                wrong
-            }, Failure::Wait)
+            wait.map_or_else(
+                || {
+                    self.0.patience.failed(address, REFRESH);
+                    wrong
+                },
+                Failure::Wait,
+            )
         })?;
         self.is_current(&claims).await?;
         Ok(Identity { stamp: claims.stamp.clone(), ..self.identity(claims.who.clone(), None) })

@@ -98,10 +98,8 @@ impl End {
         let url = server.url(config)?;
         let host = url.host_str().context("the server's URL has no host")?.to_owned();
         // The name beside a token is not looked at.
-        let credentials =
-            server.password()?.map(|password| upstream::Credentials { username: "token".to_owned(), password });
-        let settings =
-            upstream::Config { ca: server.ca().into_iter().next(), credentials, ..upstream::Config::new(host, url) };
+        let credentials = server.password()?.map(|password| upstream::Credentials { username: "token".to_owned(), password });
+        let settings = upstream::Config { ca: server.ca().into_iter().next(), credentials, ..upstream::Config::new(host, url) };
         Ok(Self::Server(Arc::new(upstream::Upstream::new(settings, Arc::clone(clock), Metrics::new())?)))
     }
 
