@@ -15,7 +15,8 @@ use crate::facts::Facts;
 use crate::names;
 use crate::pem::Source;
 
-/// A chain that can be served.
+/// A chain that can be served. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Chain {
     pub(crate) certified: Arc<CertifiedKey>,
     pub(crate) facts: Facts,

@@ -8,12 +8,13 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::chain::Chain;
+use crate::facts::Origin;
 
 /// The chains by the names that they are valid for.
 ///
 /// A name is looked for among the exact ones, then among the wildcards. Of several chains for it the client is shown the first
 /// whose key it can check, those that are cheap to sign with before the others. Who names no host, or an unknown one, is shown
-/// the first chain of all, or the first that it can check.
+/// the first chain of all, or the first that it can check. A placeholder is shown to those alone for whom there is no other.
 #[derive(Debug)]
 pub(crate) struct Choice {
     all: Vec<Arc<CertifiedKey>>,
@@ -26,7 +27,7 @@ impl Choice {
     pub(crate) fn new(chains: &[Chain]) -> Self {
         let all = chains.iter().map(|chain| Arc::clone(&chain.certified)).collect();
         let mut choice = Self { all, exact: HashMap::new(), wildcards: HashMap::new() };
-        for chain in chains {
+        for chain in chains.iter().filter(|chain| chain.facts.origin != Origin::Placeholder) {
             for name in &chain.facts.names {
                 let (names, name) = match name.strip_prefix("*.") {
                     Some(rest) => (&mut choice.wildcards, rest),

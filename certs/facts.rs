@@ -20,8 +20,22 @@ pub struct Facts {
     pub not_after: SystemTime,
     /// Who issued it.
     pub issuer: String,
-    /// The file that it was read from.
+    /// The file that it was read from; what is in no file has a name here that tells it apart.
     pub path: PathBuf,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Where a certificate comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// From a file, for which somebody else cares.
+    #[default]
+    File,
+    /// From an ACME server, as [`crate::acme`] had it issued.
+    Acme,
+    /// Signed by itself, until the ACME server has issued the first one.
+    Placeholder,
 }
 
 /// What makes clients refuse this server, or will soon. It can be served all the same, so it is no [`crate::Error`]: an expired
@@ -62,6 +76,24 @@ pub enum Problem {
         /// The file.
         path: PathBuf,
     },
+    /// The ACME server has issued none yet.
+    #[error("there is no certificate of {names} yet: clients are shown one that they cannot trust{}", because(.reason.as_deref()))]
+    Placeholder {
+        /// For which names.
+        names: String,
+        /// Why the last attempt to have one issued failed, if there was one.
+        reason: Option<String>,
+    },
+    /// The ACME server should have issued a newer one by now.
+    #[error("the certificate of {names} by ACME ends at {at} and is not renewed{}", because(.reason.as_deref()), at = shown(*.at))]
+    NotRenewed {
+        /// For which names.
+        names: String,
+        /// When it expires, or has expired.
+        at: SystemTime,
+        /// Why the last attempt to renew it failed, if there was one.
+        reason: Option<String>,
+    },
     /// A newer revocation list should be there.
     #[error(
         "a revocation list of {path} should have been replaced by {at}: whoever was revoked since is still accepted; fetch the new \
@@ -91,6 +123,25 @@ impl Facts {
             not_after: time(certificate.validity().not_after),
             issuer: names::readable(certificate.issuer()),
             path: path.to_owned(),
+            origin: Origin::File,
+        }
+    }
+
+    /// How long the certificate is valid in all.
+    pub(crate) fn lifetime(&self) -> Duration {
+        self.not_after.duration_since(self.not_before).unwrap_or_default()
+    }
+
+    /// Like `problem`, of a certificate that ACME cares for; `reason` says why it has not.
+    pub(crate) fn problem_of_acme(&self, now: SystemTime, soon: Duration, reason: Option<String>) -> Option<Problem> {
+        let names = self.names.join(", ");
+        if self.origin == Origin::Placeholder {
+            return Some(Problem::Placeholder { names, reason });
+        }
+        // Where a third is left it is renewed: what lives for days only would expire soon all the time.
+        match self.problem(now, soon.min(self.lifetime() / 4))? {
+            Problem::Expired { at, .. } | Problem::ExpiresSoon { at, .. } => Some(Problem::NotRenewed { names, at, reason }),
+            other => Some(other),
         }
     }
 
@@ -118,6 +169,10 @@ pub(crate) fn time(time: ASN1Time) -> SystemTime {
     let span = Duration::from_secs(seconds.unsigned_abs());
     let moved = if seconds < 0 { SystemTime::UNIX_EPOCH.checked_sub(span) } else { SystemTime::UNIX_EPOCH.checked_add(span) };
     moved.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!("; the last attempt: {reason}"))
 }
 
 fn shown(time: SystemTime) -> String {

@@ -2,8 +2,9 @@
 //!
 //! One cryptographic provider, aws-lc-rs, is named in every builder: nothing here depends on, or installs, a process default.
 //! [`Tls`] is the server's side, which reads its files again when it is told to; [`client_config`] is the other side.
-//! [`identity`] says who a client's certificate says it is, [`dev`] makes certificates to begin with.
+//! [`acme`] has certificates issued and puts them into a [`Tls`] that runs. [`identity`] says who a client's certificate says it is, [`dev`] makes certificates to begin with.
 
+pub mod acme;
 mod chain;
 mod choice;
 mod client;
@@ -23,12 +24,14 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use client::{client_config, client_config_without_roots};
 pub use error::Error;
-pub use facts::{Facts, Problem};
+pub use facts::{Facts, Origin, Problem};
 pub use identity::{ClientIdentity, identity};
 /// What [`Tls::config`] gives; its users need not depend on rustls to name it.
 pub use rustls::ServerConfig;
 /// What [`identity`] takes, as rustls gives it of a connection.
 pub use rustls::pki_types::CertificateDer;
+/// What a client says first, by which a server room chooses a configuration.
+pub use rustls::server::ClientHello;
 pub use server::server_config;
 pub use tls::{Pair, Reloaded, Settings, Tls};
 

@@ -38,6 +38,11 @@ impl Source {
         Ok(Self { path: path.to_owned(), bytes, mode })
     }
 
+    /// What is no file, under the name that the texts of errors call it by.
+    pub(crate) fn of(name: &Path, bytes: &[u8]) -> Self {
+        Self { path: name.to_owned(), bytes: bytes.to_vec(), mode: 0o600 }
+    }
+
     /// Like `read`, of a file that nobody else on the machine may read.
     pub(crate) fn read_private(path: &Path) -> Result<Self, Error> {
         let source = Self::read(path)?;

@@ -1,7 +1,7 @@
 //! The server's TLS as it is now, and how it is replaced while connections go on.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use rustls::ServerConfig;
 use crate::chain::Chain;
 use crate::clients::Clients;
 use crate::error::Error;
-use crate::facts::{Facts, Problem};
+use crate::facts::{Facts, Origin, Problem};
 use crate::pem::Source;
 use crate::provider;
 use crate::server::{self, Sessions};
@@ -45,6 +45,8 @@ pub struct Tls {
     now: RwLock<Arc<State>>,
     /// Held while files are read, so that an older state never replaces a newer one.
     turn: Mutex<()>,
+    /// Why ACME has brought nothing better, the last time.
+    trouble: Mutex<Option<String>>,
 }
 
 /// What [`Tls::reload`] found.
@@ -61,13 +63,19 @@ pub enum Reloaded {
     },
 }
 
-/// What is made of the files, all of them at once.
+/// What is served, made in one step.
 struct State {
     config: Arc<ServerConfig>,
     facts: Vec<Facts>,
     sessions: Sessions,
-    /// When the first of the revocation lists should have been replaced.
-    due: Option<SystemTime>,
+    parts: Arc<Parts>,
+    acme: Option<Chain>,
+}
+
+/// What is made of the files, all of them at once.
+struct Parts {
+    chains: Vec<Chain>,
+    clients: Clients,
     digests: Digests,
 }
 
@@ -88,10 +96,42 @@ impl Tls {
     /// Reads every file. Blocks; fails if one cannot be read or used, if a key can be read by every user of the machine, if
     /// certificate and key do not belong together, and if the settings contradict each other.
     pub fn load(settings: &Settings) -> Result<Self, Error> {
+        if settings.certificates.is_empty() {
+            return Err(Error::NoPair);
+        }
+        Self::new(settings, None)
+    }
+
+    /// Like [`Tls::load`], beside a certificate for `domains` that [`crate::acme::Acme`] has issued later; there may be no files
+    /// then. Until it comes clients that ask for what no file is for are shown a placeholder, which [`Tls::problems`] tells of.
+    pub fn with_acme(settings: &Settings, domains: &[String]) -> Result<Self, Error> {
+        Self::new(settings, Some(placeholder(domains)?))
+    }
+
+    fn new(settings: &Settings, acme: Option<Chain>) -> Result<Self, Error> {
         check(settings)?;
-        let files = Files::read(settings)?;
-        let state = State::new(settings, &files, files.digests(), Sessions::new()?)?;
-        Ok(Self { settings: settings.clone(), now: RwLock::new(Arc::new(state)), turn: Mutex::new(()) })
+        let parts = Parts::new(settings, &Files::read(settings)?)?;
+        let state = State::new(Arc::new(parts), acme, Sessions::new()?)?;
+        Ok(Self {
+            settings: settings.clone(),
+            now: RwLock::new(Arc::new(state)),
+            turn: Mutex::new(()),
+            trouble: Mutex::default(),
+        })
+    }
+
+    /// Serves what ACME has issued from the next connection on. Connections go on with what they began with.
+    pub(crate) fn take_from_acme(&self, chain: Chain) -> Result<(), Error> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.state();
+        let new = State::new(Arc::clone(&old.parts), Some(chain), old.sessions.clone())?;
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        Ok(())
+    }
+
+    /// Why there is nothing better from ACME; `None` once there is.
+    pub(crate) fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     /// What a connection that begins now uses. Cheap: ask for it at each connection.
@@ -109,20 +149,22 @@ impl Tls {
         let old = self.state();
         let files = Files::read(&self.settings)?;
         let digests = files.digests();
-        if digests == old.digests {
+        let before = &old.parts.digests;
+        if digests == *before {
             return Ok(Reloaded::Unchanged);
         }
-        let clients = digests.clients != old.digests.clients;
-        let pairs = self.settings.certificates.iter().zip(digests.pairs.iter().zip(&old.digests.pairs));
+        let clients = digests.clients != before.clients;
+        let pairs = self.settings.certificates.iter().zip(digests.pairs.iter().zip(&before.pairs));
         let certificates = pairs.filter(|(_, (new, old))| new != old).map(|(pair, _)| pair.certificate.clone()).collect();
         // A session brings the client's certificate with it, and nobody verifies it again.
         let sessions = if clients { Sessions::new()? } else { old.sessions.clone() };
-        let new = Arc::new(State::new(&self.settings, &files, digests, sessions)?);
+        let parts = Arc::new(Parts::new(&self.settings, &files)?);
+        let new = Arc::new(State::new(parts, old.acme.clone(), sessions)?);
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(Reloaded::Changed { certificates, clients })
     }
 
-    /// What each certificate says, in the order of the settings.
+    /// What each certificate says, in the order of the settings; that of ACME comes last.
     #[must_use]
     pub fn certificates(&self) -> Vec<Facts> {
         self.state().facts.clone()
@@ -132,9 +174,14 @@ impl Tls {
     #[must_use]
     pub fn problems(&self, now: SystemTime, soon: Duration) -> Vec<Problem> {
         let state = self.state();
-        let lists = state.due.filter(|due| *due < now).zip(self.settings.client_crl.clone());
+        let lists = state.parts.clients.due.filter(|due| *due < now).zip(self.settings.client_crl.clone());
         let outdated = lists.map(|(at, path)| Problem::OutdatedRevocations { path, at });
-        state.facts.iter().filter_map(|facts| facts.problem(now, soon)).chain(outdated).collect()
+        let trouble = || self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let problem = |facts: &Facts| match facts.origin {
+            Origin::File => facts.problem(now, soon),
+            Origin::Acme | Origin::Placeholder => facts.problem_of_acme(now, soon, trouble()),
+        };
+        state.facts.iter().filter_map(problem).chain(outdated).collect()
     }
 
     fn state(&self) -> Arc<State> {
@@ -149,17 +196,24 @@ impl fmt::Debug for Tls {
 }
 
 impl State {
-    fn new(settings: &Settings, files: &Files, digests: Digests, sessions: Sessions) -> Result<Self, Error> {
+    fn new(parts: Arc<Parts>, acme: Option<Chain>, sessions: Sessions) -> Result<Self, Error> {
+        let chains: Vec<Chain> = parts.chains.iter().chain(&acme).cloned().collect();
+        let config = server::config(&chains, Arc::clone(&parts.clients.verifier), &sessions, &provider())?;
+        let facts = chains.into_iter().map(|chain| chain.facts).collect();
+        Ok(Self { config, facts, sessions, parts, acme })
+    }
+}
+
+impl Parts {
+    fn new(settings: &Settings, files: &Files) -> Result<Self, Error> {
         let provider = provider();
         let chain = |(certificate, key): &(Source, Source)| Chain::new(certificate, key, &provider);
-        let chains: Vec<Chain> = files.pairs.iter().map(chain).collect::<Result<_, _>>()?;
+        let chains = files.pairs.iter().map(chain).collect::<Result<_, _>>()?;
         let clients = match &files.client_ca {
             Some(ca) => Clients::of(ca, files.client_crl.as_ref(), settings.require_client, &provider)?,
             None => Clients::anyone(),
         };
-        let config = server::config(&chains, clients.verifier, &sessions, &provider)?;
-        let facts = chains.into_iter().map(|chain| chain.facts).collect();
-        Ok(Self { config, facts, sessions, due: clients.due, digests })
+        Ok(Self { chains, clients, digests: files.digests() })
     }
 }
 
@@ -181,11 +235,22 @@ impl Files {
     }
 }
 
+/// What nobody trusts: it keeps the port open, and an ACME server can meet its challenge there.
+fn placeholder(domains: &[String]) -> Result<Chain, Error> {
+    let mut params = rcgen::CertificateParams::new(domains).map_err(Error::Making)?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "roadstead placeholder");
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(Error::Making)?;
+    let certificate = params.self_signed(&key).map_err(Error::Making)?;
+    let name = Path::new("the placeholder");
+    let certificate = Source::of(name, certificate.pem().as_bytes());
+    let mut chain = Chain::new(&certificate, &Source::of(name, key.serialize_pem().as_bytes()), &provider())?;
+    chain.facts.origin = Origin::Placeholder;
+    Ok(chain)
+}
+
 /// What can be seen to be wrong before a file is read.
 fn check(settings: &Settings) -> Result<(), Error> {
-    if settings.certificates.is_empty() {
-        return Err(Error::NoPair);
-    }
     let setting = match (&settings.client_ca, &settings.client_crl, settings.require_client) {
         (None, Some(_), _) => "client_crl",
         (None, None, true) => "require_client",

@@ -14,7 +14,7 @@ use proxy::PullThrough;
 use registry::{Limits, Registry, Rules};
 use server::{RequestLog, Server};
 use storage::{Store, Surroundings};
-use telemetry::{Clock, Metrics, SystemClock};
+use telemetry::{Audit, Clock, Metrics, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{self, Config};
 use crate::durable::Durable;
 use crate::front::Front;
+use crate::wiring::acme::{self, Issuing};
 use crate::wiring::hooks::Triggers;
 use crate::wiring::identity::{self, Reloading, Source};
 use crate::wiring::{self, ApiNames, RegistryCache};
@@ -41,6 +42,7 @@ pub struct App {
     server: Server,
     front: Front,
     durable: Durable,
+    issuing: Issuing,
     reloading: Reloading,
     source: Option<Source>,
     /// Cancelled when the server is told to stop.
@@ -56,7 +58,6 @@ pub struct App {
 pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App> {
     let metrics = Metrics::new();
     let tls = identity::tls(&config)?;
-    let encryption = tls.as_ref().map(|tls| identity::encryption(tls, &clock));
     let limits = server::Limits {
         header_timeout: config.server.header_timeout,
         idle_timeout: config.server.idle_timeout,
@@ -64,10 +65,21 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
         drain_timeout: config.server.drain_timeout,
     };
     // The socket first: a taken port must not disturb the store of whoever has it.
-    let server = Server::bind(&config.server.listen.to_string(), encryption, limits, metrics.clone()).await?;
+    let server = Server::bind(&config.server.listen.to_string(), None, limits, metrics.clone()).await?;
     let transport = wiring::transport(&config.storage)?;
     let around = Surroundings { transport, ..Surroundings::new(Arc::clone(&clock), metrics.clone()) };
+    let audit = match &config.audit {
+        Some(place) => Audit::open(place, metrics.clone())?,
+        None => Audit::off(),
+    };
     let store = Store::open_in(&config.storage.location, around).await?;
+    let (encryption, issuing) = match &tls {
+        Some(tls) => {
+            Issuing::new(&config, tls, &store, &clock, &metrics).await.map(|(encryption, issuing)| (Some(encryption), issuing))?
+        }
+        None => (None, Issuing::default()),
+    };
+    let server = server.with_tls(encryption);
     let store = if is_heard(&config) { store.with_journal() } else { store };
     let tasks = TaskTracker::new();
     let registry = registry(&config, store.clone(), &clock).with_tasks(tasks.clone());
@@ -86,20 +98,23 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
         discover: Arc::new(pull),
         names: Arc::new(ApiNames(names)),
         guard,
+        limits: api::Limits::new(config.limits.clone(), Arc::clone(&clock)),
+        audit: audit.clone(),
+        clock: Arc::clone(&clock),
         readiness: readiness.clone(),
         metrics: metrics.clone(),
         tasks: tasks.clone(),
         requests: RequestLog::new(Arc::clone(&clock), metrics.clone()),
         external_url: external_url.unwrap_or_default(),
     });
-    let durable = Durable::new(&config, &store, &registry, &remotes, &clock, &metrics)?;
+    let durable = Durable::new(&config, &store, &registry, &remotes, &clock, &metrics, &audit)?;
     let stop = CancellationToken::new();
     let seen = Arc::new(wiring::kept(&store, "triggers"));
     let triggers = Triggers::new(&config.triggers, seen, durable.jobs.clone(), durable.promotions.clone(), &clock)?;
-    let front = Front::new(api, admin(&config, &durable, auth.clone(), Arc::new(triggers), &stop, &clock, &metrics)?);
-    let reloading = Reloading { tls, auth, readiness: readiness.clone(), metrics, clock: Arc::clone(&clock) };
+    let front = Front::new(api, admin(&config, &durable, auth.clone(), Arc::new(triggers), &stop, &clock, &metrics, &audit)?);
+    let reloading = Reloading { tls, auth, audit, readiness: readiness.clone(), metrics, clock: Arc::clone(&clock) };
     let upload_lifetime = config.storage.upload_lifetime;
-    Ok(App { server, front, durable, reloading, source: None, stop, registry, readiness, tasks, clock, upload_lifetime })
+    Ok(App { server, front, durable, issuing, reloading, source: None, stop, registry, readiness, tasks, clock, upload_lifetime })
 }
 
 /// The API of operators, with the token of its file, which is made if it is not there.
@@ -111,6 +126,7 @@ fn admin(
     stop: &CancellationToken,
     clock: &Arc<dyn Clock>,
     metrics: &Metrics,
+    audit: &Audit,
 ) -> anyhow::Result<Admin> {
     let mut random = [0; 32];
     random[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
@@ -121,6 +137,7 @@ fn admin(
             None => Token::unknown(random),
         },
         auth,
+        audit: audit.clone(),
         jobs: durable.jobs.clone(),
         mirrors: durable.mirrors.clone(),
         promotions: durable.promotions.clone(),
@@ -137,6 +154,9 @@ fn admin(
 /// Reads the files that the configuration names as [`build`] would, and touches nothing: neither the store nor the socket.
 pub(crate) fn rehearse(config: &Config) -> anyhow::Result<()> {
     identity::tls(config)?;
+    if let Some(settings) = config.server.tls.as_ref().and_then(|tls| tls.acme.as_ref()) {
+        acme::client(settings)?;
+    }
     wiring::transport(&config.storage)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     wiring::upstreams(&config.upstreams, &clock, &Metrics::new())?;
@@ -157,7 +177,8 @@ pub(crate) fn is_heard(config: &Config) -> bool {
 pub(crate) fn registry(config: &Config, store: Store, clock: &Arc<dyn Clock>) -> Registry {
     let limits =
         Limits { manifest_size: config.server.max_manifest_size, blob_size: config.server.max_blob_size, ..Limits::default() };
-    let rules = Rules { sparse_images: config.server.sparse_images };
+    let bounds = (!config.repositories.is_empty()).then(|| Arc::new(config.repositories.clone()) as _);
+    let rules = Rules { sparse_images: config.server.sparse_images, bounds };
     Registry::new(store, Arc::clone(clock), limits, rules)
 }
 
@@ -182,7 +203,8 @@ impl App {
 
     /// Answers requests until `shutdown` resolves, then lets running ones finish. `false` if some had to be cut.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {
-        let Self { server, front, durable, reloading, source, stop, registry, readiness, tasks, clock, upload_lifetime } = self;
+        let Self { server, front, durable, issuing, reloading, source, stop, registry, readiness, tasks, clock, upload_lifetime } =
+            self;
         readiness.set(true);
         let stopping = readiness.clone();
         let work = tasks.spawn(durable.run(stop.clone()));
@@ -197,6 +219,7 @@ impl App {
             never = settle(&registry, clock.as_ref()) => match never {},
             never = tell_trouble(&registry, &readiness) => match never {},
             never = reloading.run(source) => match never {},
+            never = issuing.run(clock.as_ref()) => match never {},
         };
         if let Err(error) = work.await {
             tracing::error!(%error, "what runs jobs has failed");
@@ -265,6 +288,11 @@ async fn serve_logged(config: Config, source: Source, log: telemetry::log::Log) 
     server::keep_from_others();
     let facts = summary(&config);
     let encrypted = config.server.tls.is_some();
+    if config.access.is_some() && !encrypted && !config.server.listen.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            "passwords and tokens come here without encryption: set server.tls, unless something before this server ends it"
+        );
+    }
     let app = build(config, Arc::new(SystemClock::default())).await?.with_source(source);
     tracing::info!(address = %app.local_addr(), tls = encrypted, version = telemetry::build::VERSION, storage = facts.0, upstreams = facts.1, "listening");
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;

@@ -247,6 +247,18 @@ fn version() -> String {
     format!("{text} {}\n", info.profile)
 }
 
+/// Whom a configuration lets in.
+fn admission(config: &Config) -> String {
+    let Some(rules) = &config.access else { return "everybody, to do everything".to_owned() };
+    let counted = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+    format!(
+        "whom {} allow: {}, {}",
+        counted(rules.len(), "rule", "rules"),
+        counted(config.auth.accounts.len(), "account", "accounts"),
+        counted(config.auth.issuers.len(), "issuer", "issuers")
+    )
+}
+
 /// What a configuration would serve, a line each.
 fn summary(config: &Config) -> String {
     let scheme = if config.server.tls.is_some() { "https" } else { "http" };
@@ -260,18 +272,13 @@ fn summary(config: &Config) -> String {
         text.push_str(&line("is called", url.as_str()));
     }
     text.push_str(&line("keeps in", &storage));
-    if let Some(rules) = &config.access {
-        let (rules, accounts, issuers) = (rules.len(), config.auth.accounts.len(), config.auth.issuers.len());
-        text.push_str(&line("lets in", &format!("whom a rule names: {rules} rules, {accounts} accounts, {issuers} issuers")));
-    } else if config.server.insecure_open {
-        text.push_str(&line("lets in", "everyone who reaches it, to do everything"));
-    }
     for upstream in &config.upstreams {
         text.push_str(&line("pulls from", &describe(upstream)));
     }
     if config.upstreams.is_empty() {
         text.push_str(&line("pulls from", "no upstream"));
     }
+    text.push_str(&line("lets in", &admission(config)));
     for promotion in &config.promotions {
         let tags: Vec<String> = promotion.rule.tags.iter().map(ToString::to_string).collect();
         let rule = &promotion.rule;
@@ -353,14 +360,13 @@ mod tests {
             "listens on   http://127.0.0.1:5000\n\
              keeps in     the folder ./data\n\
              pulls from   docker.io at https://registry-1.docker.io/, as /v2/docker.io/… and at the root for library/**, grafana/*, \
-             logged in as team\n"
+             logged in as team\n\
+             lets in      everybody, to do everything\n"
         );
         config.upstreams.clear();
-        assert!(summary(&config).ends_with("pulls from   no upstream\n"));
-        config.server.insecure_open = true;
-        assert!(summary(&config).contains("\nlets in      everyone who reaches it, "));
+        assert!(summary(&config).contains("\npulls from   no upstream\n"));
         config.access = Some(Vec::new());
-        assert!(summary(&config).contains("\nlets in      whom a rule names: 0 rules, 0 accounts, 0 issuers\n"));
+        assert!(summary(&config).ends_with("lets in      whom 0 rules allow: 0 accounts, 0 issuers\n"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod problem;
 mod promotions;
 mod reader;
 mod root_pattern;
+mod rules;
 mod secrets;
 mod sections;
 mod spelling;
@@ -39,6 +40,7 @@ use promotion::rollout::{ArgoCdApi, NotifySettings};
 use promotion::{Remote, Rule};
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
+use telemetry::AuditPlace;
 use telemetry::log::Format;
 use url::Url;
 
@@ -47,6 +49,7 @@ pub use ::storage::Location;
 pub use self::keys::KEYS;
 pub use self::problem::ConfigErrors;
 pub use self::root_pattern::{PatternError, RootPattern};
+pub use self::rules::{RepositoryRule, RepositoryRules};
 
 use self::reader::Document;
 
@@ -67,6 +70,12 @@ pub struct Config {
     pub auth: Auth,
     /// `[[access]]`: who may do what, in the file's order. `None` without any: everyone may do everything.
     pub access: Option<Vec<auth::Rule>>,
+    /// `[[limit]]`: how much somebody may ask, each for those whom it is for.
+    pub limits: Vec<api::Limit>,
+    /// `[[repository]]`: what repositories may hold, and which tags stay where they are.
+    pub repositories: RepositoryRules,
+    /// `[audit]`: where it is written down what was done by whom.
+    pub audit: Option<AuditPlace>,
     /// `[[mirror]]`: what is copied on a schedule, in the file's order.
     pub mirrors: Vec<Mirror>,
     /// `[git]`: how commits are made.
@@ -191,7 +200,27 @@ pub struct Server {
     /// Accept image manifests whose blobs are not here.
     pub sparse_images: bool,
     /// `[server.tls]`: plain HTTP without it.
-    pub tls: Option<certs::Settings>,
+    pub tls: Option<Tls>,
+}
+
+/// `[server.tls]`.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Certificates from files; none where they are issued.
+    pub settings: certs::Settings,
+    /// `[server.tls.acme]`: certificates that are issued.
+    pub acme: Option<Acme>,
+}
+
+/// `[server.tls.acme]`.
+#[derive(Debug, Clone)]
+pub struct Acme {
+    /// By whom, for which names, proven how.
+    pub settings: certs::acme::Settings,
+    /// A file of certificates that are trusted for the authority beside the system's roots.
+    pub ca: Option<PathBuf>,
+    /// Where it may ask over plain HTTP.
+    pub http_listen: Option<SocketAddr>,
 }
 
 /// `[auth]`.
@@ -383,6 +412,9 @@ impl Config {
             admin: sections::admin(root.section("admin")),
             auth: access::auth(root.section("auth"), access.is_some()),
             access,
+            limits: rules::limits(&mut root),
+            repositories: rules::repositories(&mut root),
+            audit: rules::audit(root.section("audit")),
             git,
             hooks: hooks::read(&mut root),
             triggers: hooks::triggers(&mut root, &mirrors, &promotions),
@@ -405,6 +437,9 @@ impl Default for Config {
             admin: Admin::default(),
             auth: Auth::default(),
             access: None,
+            limits: Vec::new(),
+            repositories: RepositoryRules::default(),
+            audit: None,
             mirrors: Vec::new(),
             git: Git::default(),
             promotions: Vec::new(),

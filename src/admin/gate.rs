@@ -7,6 +7,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use promotion::Rule;
 use server::Peer;
+use telemetry::AuditEntry;
 
 use crate::answer::Refusal;
 use crate::route::Route;
@@ -19,6 +20,8 @@ const OPERATOR: &str = "operator";
 pub(crate) struct Operator {
     /// As what he does is told of.
     pub(crate) name: String,
+    /// Where he asks from.
+    from: Option<String>,
     /// `None` for whoever has the token of the file: he may do everything.
     identity: Option<Identity>,
 }
@@ -45,8 +48,9 @@ impl Admin {
     /// Makes out who asks.
     pub(crate) async fn operator(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Operator, Refusal> {
         let shown = headers.get(AUTHORIZATION);
+        let from = peer.map(|peer| peer.addr().ip().to_string());
         if self.parts().token.is(shown.and_then(|value| value.to_str().ok())) {
-            return Ok(Operator { name: OPERATOR.to_owned(), identity: None });
+            return Ok(Operator { name: OPERATOR.to_owned(), from, identity: None });
         }
         let Some(auth) = &self.parts().auth else { return Err(Refusal::Unauthorized) };
         let identity = match (shown, peer.and_then(Peer::certificate)) {
@@ -67,7 +71,39 @@ impl Admin {
         if identity.principal().is_anonymous() || identity.has_token() {
             return Err(Refusal::Unauthorized);
         }
-        Ok(Operator { name: identity.principal().name().to_owned(), identity: Some(identity) })
+        Ok(Operator { name: identity.principal().name().to_owned(), from, identity: Some(identity) })
+    }
+
+    /// Writes down what an operator has done.
+    pub(crate) fn note(&self, operator: &Operator, event: &'static str, what: String) {
+        self.write_down(&AuditEntry {
+            event,
+            outcome: "done",
+            principal: Some(operator.name.clone()),
+            from: operator.from.clone(),
+            what: Some(what),
+            ..AuditEntry::default()
+        });
+    }
+
+    /// Writes down who was not let in.
+    pub(crate) fn note_refusal(&self, refusal: &Refusal, path: &str, peer: Option<&Peer>) {
+        let event = match refusal {
+            Refusal::Unauthorized | Refusal::Wait(_) => "login",
+            Refusal::Denied(_) => "access",
+            _ => return,
+        };
+        self.write_down(&AuditEntry {
+            event,
+            outcome: "refused",
+            from: peer.map(|peer| peer.addr().ip().to_string()),
+            what: Some(path.chars().take(200).collect()),
+            ..AuditEntry::default()
+        });
+    }
+
+    fn write_down(&self, entry: &AuditEntry) {
+        self.parts().audit.record(self.parts().clock.now(), entry);
     }
 
     /// Lets a route pass, or says why not.

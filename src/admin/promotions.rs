@@ -152,6 +152,7 @@ impl Admin {
                 None
             }
         };
+        self.note(operator, "promotion", format!("{verb:?} {name}").to_lowercase());
         tracing::info!(promotion = name, ?verb, by, "an operator acted on a promotion");
         if !matches!(verb, Verb::Hold) {
             promotions.wake(rule);

@@ -61,6 +61,7 @@ impl Admin {
         let new =
             NewToken { lifetime: asked.expires_in.map(Duration::from_secs), groups: asked.groups, by: operator.name.clone() };
         let (made, token) = self.auth()?.create_robot_token(name, &new).await?;
+        self.note(operator, "token", format!("made {} for robot:{name}", made.id));
         tracing::info!(robot = name, token = made.id, by = operator.name, "a token was made for a robot");
         let mut answer = shown(&made);
         answer["name"] = json!(name);
@@ -75,6 +76,7 @@ impl Admin {
         operator: &Operator,
     ) -> Result<Response<Body>, Refusal> {
         self.auth()?.revoke_robot_token(name, id).await?;
+        self.note(operator, "token", format!("revoked {} of robot:{name}", id.unwrap_or("all")));
         tracing::info!(robot = name, token = id, by = operator.name, "tokens of a robot were revoked");
         json(StatusCode::OK, &json!({ "name": name, "revoked": id.unwrap_or("all") }))
     }

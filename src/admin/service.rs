@@ -17,7 +17,7 @@ use jobs::Jobs;
 use mirror::Mirrors;
 use promotion::Promotions;
 use server::{Body, Peer, Pending, RequestBody, RequestLog};
-use telemetry::Clock;
+use telemetry::{Audit, Clock};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,8 @@ pub struct Parts {
     pub token: Token,
     /// Makes out who asks, where there are rules.
     pub auth: Option<Auth>,
+    /// Where it is written down what was done by whom.
+    pub audit: Audit,
     /// Durable work.
     pub jobs: Jobs,
     /// Mirrors.
@@ -83,7 +85,10 @@ impl Admin {
         pending.set_route(asked.as_ref().map_or("admin", |(route, _)| route.label()));
         let answered = match asked {
             Ok((route, operator)) => pending.service().answer(route, &operator, body).await,
-            Err(refusal) => Err(refusal),
+            Err(refusal) => {
+                pending.service().note_refusal(&refusal, head.uri.path(), body.peer());
+                Err(refusal)
+            }
         };
         let response = answered.unwrap_or_else(|refusal| refusal.response(pending.id()));
         pending.answer(response)

@@ -28,6 +28,16 @@ impl Caller {
         Self { identity: Some(identity), has_credentials, address: address(peer) }
     }
 
+    /// Where he asks from; the address of nobody for a request that did not come over a connection.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
+    /// As the audit calls him; `None` on a server without rules.
+    pub(crate) fn name(&self) -> Option<String> {
+        self.identity.as_ref().map(|identity| identity.principal().name().to_owned())
+    }
+
     pub(crate) fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
     }

@@ -5,14 +5,25 @@ use http::{HeaderMap, Response};
 use oci::Error;
 use server::{Body, Peer};
 
+use crate::caller::Caller;
 use crate::error;
 use crate::guard::Denial;
 use crate::respond;
+use crate::route::Route;
 use crate::service::Api;
 
 impl Api {
     /// The answer to a request that does not pass.
-    pub(crate) fn deny(&self, denial: &Denial, headers: &HeaderMap, peer: Option<&Peer>, request_id: &str) -> Response<Body> {
+    pub(crate) fn deny(
+        &self,
+        denial: &Denial,
+        route: &Route,
+        caller: Option<&Caller>,
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+        request_id: &str,
+    ) -> Response<Body> {
+        self.note_denial(denial, route, caller, peer, request_id);
         match denial {
             Denial::Error(failure) => error::response(failure, request_id),
             Denial::Wait(wait) => {
@@ -20,6 +31,10 @@ impl Api {
                 let mut response = error::response(&Error::TooManyRequests { reason, retry_after: None }, request_id);
                 respond::set(&mut response, RETRY_AFTER, wait.as_secs().saturating_add(1).to_string());
                 response
+            }
+            Denial::Limit(reason, seconds) => {
+                let (reason, retry_after) = ((*reason).to_owned(), Some(*seconds));
+                error::response(&Error::TooManyRequests { reason, retry_after }, request_id)
             }
             Denial::Challenge { scope, error } => {
                 let mut response = error::response(&Error::Unauthorized, request_id);

@@ -36,8 +36,10 @@ pub(crate) enum Denial {
         /// `invalid_token`, `insufficient_scope`. [RFC 6750 section 3.1]
         error: Option<&'static str>,
     },
-    /// 429: not before that.
+    /// 429: not before that, after wrong passwords.
     Wait(Duration),
+    /// 429: not before so many seconds, after too much of it.
+    Limit(&'static str, u64),
     /// Anything else.
     Error(Error),
 }
@@ -92,7 +94,11 @@ impl Guard {
             return Ok(Caller::known(known.unwrap_or_else(|| rules.auth.anonymous()), has_credentials, peer));
         };
         match rules.auth.identify(Some(shown.as_bytes()), address_of(peer)).await {
-            Ok(identity) => Ok(Caller::known(identity, true, peer)),
+            // Some clients send an empty name and password where they have none.
+            Ok(identity) => {
+                let has_credentials = identity.has_token() || !identity.principal().is_anonymous();
+                Ok(Caller::known(identity, has_credentials, peer))
+            }
             Err(Failure::Wrong(reason)) => Err(wrong(reason, peer)),
             Err(Failure::Wait(wait)) => Err(Denial::Wait(wait)),
         }

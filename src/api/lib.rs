@@ -9,8 +9,10 @@ mod challenge;
 mod change;
 mod error;
 mod guard;
+mod limits;
 mod listing;
 mod names;
+mod notes;
 mod pull;
 mod push;
 mod query;
@@ -23,5 +25,6 @@ mod token;
 mod uploads;
 
 pub use guard::{Guard, Rules};
+pub use limits::{Limit, Limits, Per};
 pub use names::{Names, Resolved, Resolving};
 pub use service::{Api, Parts, Readiness};

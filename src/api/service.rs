@@ -13,14 +13,16 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use oci::{Discover, Error, Pull};
 use registry::Registry;
 use server::{Body, Pending, RequestBody, RequestId, RequestLog};
-use telemetry::Metrics;
+use telemetry::{Audit, Clock, Metrics};
 use tokio_util::task::TaskTracker;
 
 use crate::body::Room;
 use crate::caller::Caller;
 use crate::change::ToTheEnd;
 use crate::guard::{Guard, Wanted, wanted};
+use crate::limits::Limits;
 use crate::names::{Names, Resolved};
+use crate::notes::length;
 use crate::route::{Refusal, Route};
 use crate::{error, respond};
 
@@ -77,6 +79,12 @@ pub struct Parts {
     pub names: Arc<dyn Names>,
     /// Who may do what.
     pub guard: Guard,
+    /// How much somebody may ask.
+    pub limits: Limits,
+    /// Where it is written down what was done by whom.
+    pub audit: Audit,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
     /// What `/readyz` tells.
     pub readiness: Readiness,
     /// What `/metrics` tells.
@@ -165,8 +173,12 @@ impl Api {
                 Wanted::Nothing => Caller::anybody(body.peer()),
                 _ => match self.0.parts.guard.identify(headers, body.peer()).await {
                     Ok(caller) => caller,
-                    Err(denial) => return Ok(self.deny(&denial, headers, body.peer(), request_id.as_str())),
+                    Err(denial) => return Ok(self.deny(&denial, &route, None, headers, body.peer(), request_id.as_str())),
                 },
+            };
+            let pass = match self.enter(&route, &caller, headers) {
+                Ok(pass) => pass,
+                Err(denial) => return Ok(self.deny(&denial, &route, Some(&caller), headers, body.peer(), request_id.as_str())),
             };
             let mut namespace = None;
             if let Some(source) = route.source_mut() {
@@ -181,15 +193,17 @@ impl Api {
                 }
             }
             if let Err(denial) = self.0.parts.guard.check(&route, &caller) {
-                return Ok(self.deny(&denial, headers, body.peer(), request_id.as_str()));
+                return Ok(self.deny(&denial, &route, Some(&caller), headers, body.peer(), request_id.as_str()));
             }
             let mut response = if route.is_change() {
                 self.refuse_web_pages(headers)?;
                 let (api, headers) = (self.clone(), headers.clone());
-                let change = async move { api.dispatch(route, &headers, body, request_id.as_str(), &caller).await };
+                let change = async move { api.change(route, &headers, body, request_id, &caller, pass).await };
                 ToTheEnd::new(change, self.0.parts.tasks.clone()).await?
             } else {
-                Box::pin(self.dispatch(route, headers, body, request_id.as_str(), &caller)).await?
+                let response = Box::pin(self.dispatch(route, headers, body, request_id.as_str(), &caller)).await?;
+                pass.took(length(&response));
+                response
             };
             if let Some(namespace) = namespace {
                 respond::set(&mut response, respond::NAMESPACE, namespace);
@@ -208,7 +222,7 @@ impl Api {
         Err(Error::Denied { reason: "web pages may not change what is stored here".to_owned() })
     }
 
-    async fn dispatch(
+    pub(crate) async fn dispatch(
         &self,
         route: Route,
         headers: &HeaderMap,

@@ -16,6 +16,7 @@ use url::form_urlencoded;
 use crate::caller::address_of;
 use crate::guard::{Denial, Rules};
 use crate::respond;
+use crate::route::Route;
 use crate::service::Api;
 
 /// A form has a password, a few scopes, perhaps a token in the place of the password.
@@ -53,7 +54,10 @@ impl Api {
     ) -> Response<Body> {
         let peer = body.peer().cloned();
         let made = if by_form { self.token_by_form(body).await } else { self.token(query, headers, peer.as_ref()).await };
-        made.unwrap_or_else(|denial| self.deny(&denial, headers, peer.as_ref(), request_id))
+        made.unwrap_or_else(|denial| {
+            let route = Route::Token { query: None, by_form };
+            self.deny(&denial, &route, None, headers, peer.as_ref(), request_id)
+        })
     }
 
     /// A token, by a name and a password in `Authorization`, or for nobody in particular without.

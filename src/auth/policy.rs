@@ -124,7 +124,9 @@ impl Pattern {
         built.map(Self).map_err(|_| failed("it is too long"))
     }
 
-    fn matches(&self, text: &str) -> bool {
+    /// Does it match the whole text?
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
         self.0.is_match(text)
     }
 }
@@ -142,7 +144,9 @@ impl Who {
         }
     }
 
-    fn is(&self, principal: &Principal) -> bool {
+    /// Is it for this one?
+    #[must_use]
+    pub fn is(&self, principal: &Principal) -> bool {
         match self {
             Self::Anonymous => true,
             Self::Authenticated => !principal.is_anonymous(),

@@ -158,7 +158,7 @@ fn verb(value: &Value<'_>) -> Result<Verb, String> {
     })
 }
 
-fn pattern(value: &Value<'_>) -> Result<Pattern, String> {
+pub(super) fn pattern(value: &Value<'_>) -> Result<Pattern, String> {
     Pattern::parse(value.text()?).map_err(|error| error.to_string())
 }
 

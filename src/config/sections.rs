@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
+use certs::acme::{self, Challenge};
 use certs::{Pair, Settings};
 
 use super::git::readable;
 use super::reader::Section;
-use super::{Admin, Log, Server, value};
+use super::{Acme, Admin, Log, Server, Tls, value};
 
 pub(super) fn server(mut section: Section<'_, '_>, has_rules: bool) -> Server {
     let default = Server::default();
@@ -44,7 +45,8 @@ fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-fn tls(mut section: Section<'_, '_>) -> Option<Settings> {
+fn tls(mut section: Section<'_, '_>) -> Option<Tls> {
+    let acme = acme(section.section("acme"));
     let pair = pair(&mut section);
     let mut certificates: Vec<Pair> = pair.into_iter().collect();
     let [client_ca, client_crl] = ["client_ca", "client_crl"].map(|key| readable(&mut section, key));
@@ -57,7 +59,11 @@ fn tls(mut section: Section<'_, '_>) -> Option<Settings> {
         also.finish();
     }
     let is_set = |key| section.given(key).is_some();
-    if certificates.is_empty() && (is_set("client_ca") || is_set("client_crl") || is_set("also")) && !is_set("certificate") {
+    if acme.is_none()
+        && certificates.is_empty()
+        && (is_set("client_ca") || is_set("client_crl") || is_set("also"))
+        && !is_set("certificate")
+    {
         section.missing("certificate", None, "is missing; clients that show certificates have to be shown one as well");
     }
     if client_ca.is_none() && !is_set("client_ca") {
@@ -69,7 +75,51 @@ fn tls(mut section: Section<'_, '_>) -> Option<Settings> {
         }
     }
     section.finish();
-    (!certificates.is_empty()).then_some(Settings { certificates, client_ca, client_crl, require_client })
+    let is_on = !certificates.is_empty() || acme.is_some();
+    is_on.then_some(Tls { settings: Settings { certificates, client_ca, client_crl, require_client }, acme })
+}
+
+/// Certificates that are issued.
+fn acme(mut section: Section<'_, '_>) -> Option<Acme> {
+    let text = |value: &value::Value<'_>| value.text().map(str::to_owned);
+    let domains = section.list("domains", text);
+    let contact = section.list("contact", text).unwrap_or_default();
+    let directory = section.optional("directory", text);
+    let ca = readable(&mut section, "ca");
+    let challenges = section.list("challenges", |value| match value.text()? {
+        "tls-alpn-01" => Ok(Challenge::TlsAlpn01),
+        "http-01" => Ok(Challenge::Http01),
+        other => Err(format!("{other:?} is not known; write \"tls-alpn-01\" or \"http-01\"")),
+    });
+    let renew_before = section.optional("renew_before", value::limit);
+    let http_listen = section.optional("http_listen", value::listen);
+    let is_there = !section.is_absent();
+    if is_there && section.given("domains").is_none() {
+        section.missing("domains", None, "is missing; write the names of the certificate, such as [\"registry.example.org\"]");
+    }
+    let by_http = challenges.as_ref().is_some_and(|challenges| challenges.contains(&Challenge::Http01));
+    if by_http && http_listen.is_none() && section.given("http_listen").is_none() {
+        section.missing(
+            "http_listen",
+            section.given("challenges"),
+            "is missing; http-01 asks at port 80, so write \"0.0.0.0:80\"",
+        );
+    }
+    let mut settings = acme::Settings::new(domains.unwrap_or_default());
+    settings.contact = contact;
+    settings.directory = directory.unwrap_or(settings.directory);
+    settings.renew_before = renew_before;
+    settings.challenges = challenges.unwrap_or_else(|| match http_listen {
+        Some(_) => vec![Challenge::TlsAlpn01, Challenge::Http01],
+        None => vec![Challenge::TlsAlpn01],
+    });
+    if !settings.domains.is_empty()
+        && let Err(error) = settings.check()
+    {
+        section.wrong("domains", error.to_string());
+    }
+    section.finish();
+    is_there.then_some(Acme { settings, ca, http_listen })
 }
 
 /// A certificate and its key, where both are given.

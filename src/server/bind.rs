@@ -79,6 +79,12 @@ impl Server {
         Ok(Self { listener, address, tls, limits, metrics })
     }
 
+    /// The same, encrypted as `tls` says: for what is only known once the address is taken.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
     /// Where it listens, with the real port.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {

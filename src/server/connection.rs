@@ -11,11 +11,13 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::server::Acceptor;
 use telemetry::Metrics;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
@@ -110,6 +112,20 @@ where
     }
 }
 
+/// The handshake; `None` after one that was an authority's question, and is answered.
+async fn shake_hands(tls: &Tls, socket: Socket) -> io::Result<Option<TlsStream<Socket>>> {
+    let Some(challenges) = tls.challenges() else {
+        return TlsAcceptor::from(tls.config()).accept(socket).await.map(Some);
+    };
+    let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+    let challenge = challenges.answer(&start.client_hello());
+    if let Some(config) = challenge.await {
+        start.into_stream(config).await?.shutdown().await?;
+        return Ok(None);
+    }
+    start.into_stream(tls.config()).await.map(Some)
+}
+
 impl Connection {
     async fn open<S>(self, mut socket: Socket, service: S) -> Result<(), crate::BoxError>
     where
@@ -129,8 +145,7 @@ impl Connection {
         S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Unpin + Send + 'static,
         S::Future: Unpin + Send,
     {
-        let accepted = TlsAcceptor::from(tls.config()).accept(socket);
-        let mut stream = self.before_requests(Box::pin(accepted)).await?;
+        let Some(mut stream) = self.before_requests(Box::pin(shake_hands(&tls, socket))).await? else { return Ok(()) };
         let (_, session) = stream.get_ref();
         if let Some(name) = session.peer_certificates().and_then(|chain| tls.name_of(chain)) {
             self.peer = self.peer.with_certificate(name);

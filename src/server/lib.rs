@@ -31,7 +31,7 @@ pub use peer::Peer;
 pub use request::{BodyError, RequestBody};
 pub use request_log::{Pending, RequestId, RequestLog};
 pub use serve::Drained;
-pub use tls::Tls;
+pub use tls::{Challenges, Tls};
 
 /// Any error that a response body can end with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

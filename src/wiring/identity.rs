@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use auth::{Auth, Oidc, Policy, Provider, Signer};
 use certs::{CertificateDer, ClientIdentity, Reloaded};
-use telemetry::{Clock, Metrics};
+use telemetry::{Audit, AuditEntry, Clock, Metrics};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 
 /// How often it is looked whether files have changed.
 const LOOK: Duration = Duration::from_secs(30);
@@ -25,7 +25,11 @@ pub(crate) type Mark = [u8; 32];
 
 /// The certificates of the configuration, which can be read again.
 pub(crate) fn tls(config: &Config) -> Result<Option<Arc<certs::Tls>>, certs::Error> {
-    Ok(config.server.tls.as_ref().map(certs::Tls::load).transpose()?.map(Arc::new))
+    let load = |tls: &config::Tls| match &tls.acme {
+        Some(acme) => certs::Tls::with_acme(&tls.settings, &acme.settings.domains),
+        None => certs::Tls::load(&tls.settings),
+    };
+    Ok(config.server.tls.as_ref().map(load).transpose()?.map(Arc::new))
 }
 
 /// The same, as connections are encrypted by it.
@@ -41,7 +45,13 @@ fn name_of(chain: &[CertificateDer<'_>], clock: &dyn Clock) -> Option<String> {
     if !identity.is_valid_at(clock.now()) {
         return None;
     }
+    preferred(identity)
+}
+
+fn preferred(identity: ClientIdentity) -> Option<String> {
     let ClientIdentity { uris, dns, common_name, .. } = identity;
+    // Whoever signs may let people choose their common name: none of them is to look like a URI.
+    let common_name = common_name.filter(|name| !name.contains([':', '/']));
     uris.into_iter().next().or_else(|| dns.into_iter().next()).or(common_name)
 }
 
@@ -89,6 +99,7 @@ pub(crate) async fn guard(
 pub(crate) struct Reloading {
     pub(crate) tls: Option<Arc<certs::Tls>>,
     pub(crate) auth: Option<Auth>,
+    pub(crate) audit: Audit,
     pub(crate) readiness: api::Readiness,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
@@ -138,6 +149,7 @@ impl Reloading {
             Ok(Reloaded::Unchanged) => told.trouble = None,
             Ok(Reloaded::Changed { certificates, clients }) => {
                 told.trouble = None;
+                self.note("done", "certificates", None);
                 tracing::info!(?certificates, clients, "certificates were read again");
             }
             Err(error) => {
@@ -148,6 +160,12 @@ impl Reloading {
                 }
             }
         }
+    }
+
+    /// Writes down what was read again.
+    fn note(&self, outcome: &'static str, what: &str, reason: Option<String>) {
+        let entry = AuditEntry { event: "reload", outcome, what: Some(what.to_owned()), reason, ..AuditEntry::default() };
+        self.audit.record(self.clock.now(), &entry);
     }
 
     /// Says in metrics and in `/readyz` how long certificates last.
@@ -180,12 +198,14 @@ impl Reloading {
             Err(error) => {
                 let error = telemetry::chain(error.as_ref());
                 tracing::error!(error, "the configuration could not be read again; that of before goes on being used");
+                self.note("failed", "the configuration", Some(error));
                 return;
             }
         };
         match (&self.auth, config.access) {
             (Some(auth), rules) => {
                 let rules = rules.unwrap_or_default();
+                self.note("done", "rules and accounts", None);
                 tracing::info!(rules = rules.len(), accounts = config.auth.accounts.len(), "rules and accounts were read again");
                 auth.set_accounts(config.auth.accounts);
                 auth.set_policy(Policy::new(rules));
@@ -201,5 +221,39 @@ async fn hangup(hangups: Option<&mut Signal>) {
     match hangups {
         Some(hangups) => drop(hangups.recv().await),
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    fn identity(uris: &[&str], dns: &[&str], common_name: Option<&str>) -> ClientIdentity {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        ClientIdentity {
+            uris: owned(uris),
+            dns: owned(dns),
+            common_name: common_name.map(str::to_owned),
+            serial: "1".to_owned(),
+            fingerprint: String::new(),
+            not_before: SystemTime::UNIX_EPOCH,
+            not_after: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_certificate_has_one_name_and_a_common_name_is_taken_for_no_other_kind() {
+        let spiffe = "spiffe://cluster.local/ns/prod/sa/web";
+        for (identity, name) in [
+            (identity(&[spiffe], &["web.prod"], Some("web")), Some(spiffe)),
+            (identity(&[], &["web.prod"], Some("web")), Some("web.prod")),
+            (identity(&[], &[], Some("web")), Some("web")),
+            (identity(&[], &[], Some(spiffe)), None),
+            (identity(&[], &[], None), None),
+        ] {
+            assert_eq!(preferred(identity).as_deref(), name);
+        }
     }
 }

@@ -53,6 +53,9 @@ async fn a_password_is_enough_and_a_wrong_one_is_not() {
     assert_eq!(server.status(As::User("bob"), "PUT", "/v2/team/app/manifests/v2").await, 403);
     assert_eq!(server.status(As::User("carol"), "GET", "/v2/team/app/manifests/v1").await, 404);
     assert_eq!(server.status(As::User("mallory"), "GET", "/v2/").await, 401);
+    // An empty name and password are none.
+    let empty = server.request(As::Nobody, "GET", "/v2/").header("authorization", "Basic Og==").send().await.unwrap();
+    assert_eq!(empty.status(), 401);
     assert_eq!(server.status(As::Bearer("nonsense"), "GET", "/v2/public/x/tags/list").await, 401);
 }
 

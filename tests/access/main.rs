@@ -2,11 +2,20 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not as it should be")]
 #![expect(clippy::print_stdout, reason = "how much was done is worth reading")]
 
+/// As the tests of that room call it, whose pebble is used here.
+extern crate certs as roadstead_certs;
+
+mod audit;
 #[path = "../support/binary.rs"]
 mod binary;
+mod bounds;
 mod harness;
+mod issuing;
 mod listings;
 mod login;
-mod mounts;
 mod operators;
+#[path = "../../certs/tests/acme/pebble.rs"]
+mod pebble;
+#[path = "../support/ports.rs"]
+mod ports;
 mod reloading;

@@ -6,8 +6,11 @@
 
 mod bombs;
 mod frames;
+#[path = "../access/harness.rs"]
+mod harness;
 mod hostile;
 mod http2;
+mod identity;
 mod injection;
 mod raw;
 mod realms;

@@ -20,11 +20,12 @@ fn write_files(etc: &Path) {
     for name in ["tls", "internal"] {
         certificate(etc, name);
     }
-    for authority in ["team-ca.pem", "clients-ca.pem"] {
+    for authority in ["team-ca.pem", "clients-ca.pem", "corp-root.pem"] {
         std::fs::copy(etc.join("tls.crt"), etc.join(authority)).unwrap();
     }
-    std::fs::write(etc.join("crl.cnf"), "[ca]\ndefault_ca=all\n[all]\ndatabase=index\ndefault_md=sha256\n").unwrap();
+    std::fs::write(etc.join("crl.cnf"), "[ca]\ndefault_ca=all\n[all]\ndatabase=index\ncrlnumber=number\ndefault_md=sha256\ncrl_extensions=more\n[more]\nauthorityKeyIdentifier=keyid\n").unwrap();
     std::fs::write(etc.join("index"), "").unwrap();
+    std::fs::write(etc.join("number"), "01\n").unwrap();
     let mut openssl = Command::new(tool("openssl"));
     openssl.args(["ca", "-config", "crl.cnf", "-gencrl", "-crldays", "2", "-keyfile", "tls.key", "-cert", "tls.crt"]);
     run(openssl.args(["-out", "clients.crl"]).current_dir(etc));

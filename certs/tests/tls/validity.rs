@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{PKCS_ECDSA_P256_SHA256, date_time_ymd};
-use roadstead_certs::{Facts, Problem};
+use roadstead_certs::{Facts, Origin, Problem};
 
 use crate::people::Authority;
 use crate::stage::Stage;
@@ -32,6 +32,7 @@ fn each_certificate_is_told_with_its_names_its_time_and_its_issuer() {
         not_after: at(UNTIL),
         issuer: "The Authority".to_owned(),
         path: stage.path("0.crt"),
+        origin: Origin::File,
     };
     assert_eq!(stage.load().certificates(), [expected]);
 }

@@ -72,6 +72,16 @@ impl Scratch {
     }
 }
 
+/// `2026-11-22T05:38:17.123Z`.
+pub(crate) fn rfc3339(at: SystemTime) -> String {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_date(&mut text, since.as_secs());
+    let _ = write!(text, ".{:03}Z", since.subsec_millis());
+    text
+}
+
 /// Date and time of day in UTC. [RFC 3339; the days are counted from the first of March, so that a leap day is the last of its year]
 fn write_date(out: &mut String, second: u64) -> fmt::Result {
     const DAY: u64 = 86_400;

@@ -24,12 +24,14 @@ struct Denied {
 pub(super) struct Identity {
     expires: Family<Certificate, Gauge>,
     denied: Family<Denied, Counter>,
+    audit_lost: Counter,
 }
 
 impl Identity {
     pub(super) fn register(&self, registry: &mut Registry) {
         let help = "When a certificate of this server expires, since 1970";
         registry.register_with_unit("certificate_expiry_timestamp", help, Unit::Seconds, self.expires.clone());
+        registry.register("audit_lost", "Lines of the audit that could not be written", self.audit_lost.clone());
         registry.register("denied", "Requests that were not let in, by why", self.denied.clone());
     }
 }
@@ -40,6 +42,11 @@ impl Metrics {
         let seconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let label = Certificate { certificate: certificate.to_owned() };
         self.0.identity.expires.get_or_create(&label).set(i64::try_from(seconds).unwrap_or(i64::MAX));
+    }
+
+    /// A line of the audit could not be written.
+    pub fn audit_lost(&self) {
+        self.0.identity.audit_lost.inc();
     }
 
     /// A request was not let in: `credentials`, `login`, `scope`, `denied`, `hidden`, `limit`.

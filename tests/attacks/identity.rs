@@ -1,4 +1,4 @@
-//! Content goes from one repository to another only for those who may pull it.
+//! What is of somebody else: his content, his upload sessions, what refers to it, his token.
 
 use crate::harness::{As, Server, image, sha256};
 
@@ -79,4 +79,39 @@ async fn the_upload_session_of_somebody_else_is_not_there() {
     let path = format!("{location}?digest={digest}");
     let answer = server.request(As::User("bob"), "PUT", &path).body("ne").send().await.unwrap();
     assert_eq!(answer.status(), 201);
+}
+
+#[tokio::test]
+async fn what_refers_to_a_hidden_subject_is_hidden_with_it() {
+    let server = Server::start(RULES).await;
+    let (subject, _) = server.push_image(As::User("alice"), "secret/app", "v1", "treasure").await;
+    let config = server.push_blob(As::User("alice"), "secret/app", "{}").await;
+    let refers = image(&config, &config, 2, Some((&subject, 2)));
+    server.put(As::User("alice"), "/v2/secret/app/manifests/signature", &refers).await;
+    assert_eq!(server.status(As::User("dave"), "GET", &format!("/v2/secret/app/referrers/{subject}")).await, 200);
+    for (who, name, status) in [
+        (As::User("bob"), "secret/app", 404),
+        (As::Nobody, "secret/app", 401),
+        // The same subject asked of a repository of his own: what refers to it elsewhere is not there.
+        (As::User("bob"), "team/app", 200),
+    ] {
+        let answer = server.ask(who, "GET", &format!("/v2/{name}/referrers/{subject}")).await;
+        assert_eq!(answer.status(), status, "{who:?} {name}");
+        let text = answer.text().await.unwrap();
+        assert!(!text.contains(&crate::harness::sha256(refers.to_string().as_bytes()).to_string()), "{text}");
+    }
+    // An artifact of his own does not make him see the subject.
+    let config = server.push_blob(As::User("bob"), "team/app", "{}").await;
+    server.put(As::User("bob"), "/v2/team/app/manifests/mine", &image(&config, &config, 2, Some((&subject, 2)))).await;
+    assert_eq!(server.status(As::User("bob"), "GET", &format!("/v2/team/app/manifests/{subject}")).await, 404);
+}
+
+#[tokio::test]
+async fn the_token_of_operators_is_none_for_images() {
+    let server = Server::start(RULES).await;
+    let token = server.admin_token();
+    assert_eq!(server.status(As::Bearer(&token), "GET", "/v2/").await, 401);
+    let request = server.request(As::Nobody, "GET", "/v2/").basic_auth("operator", Some(&token));
+    assert_eq!(request.send().await.unwrap().status(), 401);
+    assert_eq!(server.status(As::Bearer(&token), "GET", "/api/v1/jobs").await, 200);
 }
