@@ -1,5 +1,6 @@
 //! Every configuration that a page shows is one that `roadstead check` takes.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -73,7 +74,8 @@ fn what_the_rules_of_the_page_say_is_as_the_page_says() {
     for line in asked.text.lines().filter_map(|line| line.strip_prefix("$ roadstead ")) {
         let mut program = Command::new(env!("CARGO_BIN_EXE_roadstead"));
         let ended = output(program.args(line.split(' ')).current_dir(&folder));
-        answers.push_str(&format!("$ roadstead {line}\n{}", String::from_utf8_lossy(&ended.stdout)));
+        // Writing to a string cannot fail.
+        let _ = write!(answers, "$ roadstead {line}\n{}", String::from_utf8_lossy(&ended.stdout));
     }
     assert_eq!(answers, asked.text);
 }
