@@ -11,6 +11,8 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 
+/// What every kind of key has in its first line.
+const MARK: &[u8] = b"PRIVATE KEY";
 /// Far more than any chain; a revocation list of a large authority has a few MiB.
 const LARGEST: u64 = 64 << 20;
 
@@ -43,11 +45,12 @@ impl Source {
         Self { path: name.to_owned(), bytes: bytes.to_vec(), mode: 0o600 }
     }
 
-    /// Like `read`, of a file that nobody else on the machine may read.
+    /// Like `read`, of a file that nobody else on the machine may read if there is a key in it: without one something else is wrong.
     pub(crate) fn read_private(path: &Path) -> Result<Self, Error> {
         let source = Self::read(path)?;
         let mode = source.mode & 0o777;
-        if mode & 0o007 != 0 { Err(Error::Exposed { path: path.to_owned(), mode }) } else { Ok(source) }
+        let has_key = || source.bytes.windows(MARK.len()).any(|bytes| bytes == MARK);
+        if mode & 0o007 != 0 && has_key() { Err(Error::Exposed { path: path.to_owned(), mode }) } else { Ok(source) }
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -287,6 +287,7 @@ pub(crate) async fn serve(config: Config, source: Source) -> anyhow::Result<()> 
 
 async fn serve_logged(config: Config, source: Source, log: telemetry::log::Log) -> anyhow::Result<()> {
     server::raise_file_limit();
+    server::keep_from_others();
     let facts = summary(&config);
     let encrypted = config.server.tls.is_some();
     if config.access.is_some() && !encrypted && !config.server.listen.ip().to_canonical().is_loopback() {

@@ -360,10 +360,13 @@ mod tests {
             "listens on   http://127.0.0.1:5000\n\
              keeps in     the folder ./data\n\
              pulls from   docker.io at https://registry-1.docker.io/, as /v2/docker.io/… and at the root for library/**, grafana/*, \
-             logged in as team\n"
+             logged in as team\n\
+             lets in      everybody, to do everything\n"
         );
         config.upstreams.clear();
-        assert!(summary(&config).ends_with("pulls from   no upstream\n"));
+        assert!(summary(&config).contains("\npulls from   no upstream\n"));
+        config.access = Some(Vec::new());
+        assert!(summary(&config).ends_with("lets in      whom 0 rules allow: 0 accounts, 0 issuers\n"));
     }
 
     #[test]

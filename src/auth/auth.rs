@@ -227,12 +227,13 @@ impl Auth {
     }
 
     async fn by_robot(&self, token: &SecretString, address: IpAddr) -> Result<Identity, Failure> {
-        if let Some(wait) = self.0.patience.wait(address, ROBOT) {
-            return Err(Failure::Wait(wait));
-        }
         let found = self.0.robots.owner(token.expose_secret()).await;
         let found = found.inspect_err(|error| tracing::error!(error = %telemetry::chain(error), "robots cannot be looked up"));
         let Ok(Some((name, token))) = found else {
+            // Nobody guesses one: a robot whose token is over must not hold up the others of its address. It waits itself.
+            if let Some(wait) = self.0.patience.wait(address, ROBOT) {
+                return Err(Failure::Wait(wait));
+            }
             self.0.patience.failed(address, ROBOT);
             return Err(Failure::Wrong("the token of a robot is not known, is over, or was revoked"));
         };
@@ -311,11 +312,18 @@ impl Auth {
 
     /// Somebody with a refresh token.
     pub async fn by_refresh_token(&self, token: &str, address: IpAddr) -> Result<Identity, Failure> {
-        if let Some(wait) = self.0.patience.wait(address, REFRESH) {
-            return Err(Failure::Wait(wait));
-        }
         let found = self.claims(token, REFRESH).await;
-        let claims = found.inspect_err(|_| self.0.patience.failed(address, REFRESH))?;
+        // As with robots: whoever has a right one is not held up by others of his address.
+        let claims = found.map_err(|wrong| {
+            let wait = self.0.patience.wait(address, REFRESH);
+            wait.map_or_else(
+                || {
+                    self.0.patience.failed(address, REFRESH);
+                    wrong
+                },
+                Failure::Wait,
+            )
+        })?;
         self.is_current(&claims).await?;
         Ok(Identity { stamp: claims.stamp.clone(), ..self.identity(claims.who.clone(), None) })
     }

@@ -209,14 +209,18 @@ impl Policy {
         self.rules.iter().find(allows).map_or(Decision::Denied, Decision::Allowed)
     }
 
-    /// The rules in their order, and whether each is for this principal, this verb and this repository: why it was decided so.
+    /// The rules in their order, and whether each names this principal, asks for no claims that are not said of it, and is about this
+    /// verb and this repository: why it was decided so.
     pub fn explain<'p>(
         &'p self,
         principal: &'p Principal,
         verb: Verb,
         repository: Option<&'p RepositoryName>,
-    ) -> impl Iterator<Item = (&'p Rule, [bool; 3])> + 'p {
-        let told = move |rule: &'p Rule| (rule, [rule.is_for(principal), rule.may.contains(&verb), rule.is_in(repository)]);
+    ) -> impl Iterator<Item = (&'p Rule, [bool; 4])> + 'p {
+        let told = move |rule: &'p Rule| {
+            let is_about = [rule.may.contains(&verb), rule.is_in(repository)];
+            (rule, [rule.names(principal), rule.has_claims_of(principal), is_about[0], is_about[1]])
+        };
         self.rules.iter().map(told)
     }
 }
@@ -227,8 +231,16 @@ impl Rule {
     }
 
     fn is_for(&self, principal: &Principal) -> bool {
+        self.names(principal) && self.has_claims_of(principal)
+    }
+
+    fn names(&self, principal: &Principal) -> bool {
+        self.who.iter().any(|who| who.is(principal))
+    }
+
+    fn has_claims_of(&self, principal: &Principal) -> bool {
         let says = |(name, pattern): (&String, &Pattern)| principal.claim(name).iter().any(|value| pattern.matches(value));
-        self.who.iter().any(|who| who.is(principal)) && self.claims.iter().all(says)
+        self.claims.iter().all(says)
     }
 }
 
@@ -280,6 +292,9 @@ mod tests {
         assert!(policy.decide(&of("refs/heads/main"), Verb::Push, Some(&name)).is_allowed());
         assert!(!policy.decide(&of("refs/heads/other"), Verb::Push, Some(&name)).is_allowed());
         assert!(!policy.decide(&Principal::known("oidc:ci", "job"), Verb::Push, Some(&name)).is_allowed());
+        let other = of("refs/heads/other");
+        let told: Vec<_> = policy.explain(&other, Verb::Push, Some(&name)).map(|(_, told)| told).collect();
+        assert_eq!(told, [[true, false, true, true]]);
         assert!(!policy.decide(&of("refs/heads/main"), Verb::Delete, Some(&name)).is_allowed());
     }
 

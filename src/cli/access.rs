@@ -58,7 +58,9 @@ pub(super) fn run(command: Command, file: &ConfigFile, output: Output) -> anyhow
     };
     let somebody = somebody.in_groups(groups).with_claims(claims.into_iter().map(|(name, value)| (name, vec![value])).collect());
     let policy = Policy::new(rules);
-    let decision = policy.decide(&somebody, verb, repository.as_ref().filter(|_| verb != Verb::Admin));
+    // Of the whole server: it is about no repository.
+    let place = repository.as_ref().filter(|_| verb != Verb::Admin);
+    let decision = policy.decide(&somebody, verb, place);
     let allowed = match decision {
         auth::Decision::Allowed(rule) => Some(rule.place.clone()),
         auth::Decision::Denied => None,
@@ -68,8 +70,14 @@ pub(super) fn run(command: Command, file: &ConfigFile, output: Output) -> anyhow
         None => "denied: no rule allows it\n".to_owned(),
     };
     if allowed.is_none() {
-        for (rule, [who, what, place]) in policy.explain(&somebody, verb, repository.as_ref()) {
-            let not = [(who, "for somebody else"), (what, "about other verbs"), (place, "about other repositories")];
+        for (rule, [who, claims, what, place]) in policy.explain(&somebody, verb, place) {
+            let not = [
+                (who, "for somebody else"),
+                // Of somebody else nothing need be said.
+                (claims || !who, "for those of whom other claims are said"),
+                (what, "about other verbs"),
+                (place, "about other repositories"),
+            ];
             let why: Vec<&str> = not.into_iter().filter(|(is, _)| !is).map(|(_, text)| text).collect();
             // Writing to a string cannot fail.
             let _ = writeln!(said, "  the rule at {} is {}", rule.place, why.join(" and "));

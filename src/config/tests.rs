@@ -120,7 +120,7 @@ realms = [
         &[
             (
                 "r.toml:1: colour: ",
-                "remove it, or use one of `admin`, `git`, `hook`, `log`, `mirror`, `promotion`, `server`, `storage`, `trigger`, `upstream`",
+                "remove it, or use one of `access`, `admin`, `audit`, `auth`, `git`, `hook`, `limit`, `log`, `mirror`, `promotion`, `repository`, `server`, `storage`, `trigger`, `upstream`",
             ),
             ("r.toml:3: server.lisen: ", "did you mean `listen`?"),
             ("r.toml:4: server.listen: ", "\"127.0.0.1:5000\""),

@@ -26,7 +26,7 @@ mod wire;
 
 pub use bind::{BindError, Server};
 pub use body::Body;
-pub use limits::{Limits, raise_file_limit};
+pub use limits::{Limits, keep_from_others, raise_file_limit};
 pub use peer::Peer;
 pub use request::{BodyError, RequestBody};
 pub use request_log::{Pending, RequestId, RequestLog};

@@ -1,5 +1,7 @@
 //! `/api/v1/` and `/metrics` by the rules; robots.
 
+use std::process::{Command, Output};
+
 use serde_json::{Value, json};
 
 use crate::harness::{As, Server};
@@ -80,4 +82,45 @@ async fn a_robot_logs_in_with_its_token_until_it_is_revoked() {
     {
         assert_eq!(create(name, body).await.unwrap().status(), status, "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_robot_with_a_token_that_is_over_holds_up_no_other() {
+    let server = Server::start(RULES).await;
+    let made = server.request(As::User("root"), "POST", "/api/v1/robots/ci/tokens").send().await.unwrap();
+    let made: Value = made.json().await.unwrap();
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        statuses.push(server.status(As::Bearer("rst_000000000000_revoked"), "GET", "/v2/").await);
+    }
+    assert!(statuses.starts_with(&[401; 5]) && statuses.contains(&429), "{statuses:?}");
+    assert_eq!(server.status(As::Bearer(made["token"].as_str().unwrap()), "GET", "/v2/").await, 200);
+}
+
+/// The program as somebody with this token in his environment runs it against the server.
+async fn program(server: &Server, token: Option<&str>, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_roadstead"));
+    command.args(arguments).args(["--server", &server.url]).current_dir(server.folder.path()).env_remove("ROADSTEAD_TOKEN");
+    command.envs(token.map(|token| ("ROADSTEAD_TOKEN", token)));
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn bundles_go_out_and_in_with_the_token_of_a_robot() {
+    let server = Server::start(RULES).await;
+    let made = server.request(As::User("root"), "POST", "/api/v1/robots/ci/tokens").send().await.unwrap();
+    let made: Value = made.json().await.unwrap();
+    let token = made["token"].as_str().unwrap();
+    server.push_image(As::Bearer(token), "team/app", "v1", "layer").await;
+    let refused = program(&server, None, &["export", "bundle.tar", "team/app:v1"]).await;
+    assert!(!refused.status.success() && !server.folder.path().join("bundle.tar").exists());
+    for arguments in [&["export", "bundle.tar", "team/app:v1"][..], &["import", "bundle.tar", "--prefix", "team/copy"][..]] {
+        let done = program(&server, Some(token), arguments).await;
+        let told = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success() && !told.contains(token), "{arguments:?}: {told}");
+    }
+    assert_eq!(server.status(As::Bearer(token), "GET", "/v2/team/copy/team/app/manifests/v1").await, 200);
+    // What is the operator's own is not shown as a password.
+    let refused = program(&server, Some(&server.admin_token()), &["export", "other.tar", "team/app:v1"]).await;
+    assert!(!refused.status.success());
 }

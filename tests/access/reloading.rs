@@ -1,6 +1,7 @@
 //! Rules, accounts and certificates are read again while the server runs. The real program, since it is told by a signal.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -103,6 +104,31 @@ fn rules_and_accounts_are_taken_as_a_whole_and_broken_ones_are_not() {
     fs::write(folder.join("roadstead.toml"), text.split("[auth]").next().unwrap()).unwrap();
     hang_up(&server);
     until("nobody is known", || pushes("bob", "other") == 401);
+}
+
+/// The keys of tokens lie in the folder, and what not everybody may pull.
+#[test]
+fn what_is_stored_is_nobody_elses_to_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("htpasswd"), account("alice", "a")).unwrap();
+    rules(folder, "", &ALICE.replace("pull", "push"));
+    let file = folder.join("roadstead.toml");
+    fs::write(&file, fs::read_to_string(&file).unwrap().replace("memory:", "file:data")).unwrap();
+    let server = start(folder);
+    let blob = crate::harness::sha256(b"x");
+    let pushed = client().post(format!("{}/v2/x/blobs/uploads/?digest={blob}", server.url)).basic_auth("alice", Some("a"));
+    assert_eq!(pushed.body("x").send().unwrap().status(), 201);
+    let (mut left, mut seen) = (vec![folder.join("data")], 0);
+    while let Some(path) = left.pop() {
+        let found = fs::symlink_metadata(&path).unwrap();
+        assert_eq!(found.permissions().mode() & 0o007, 0, "{}", path.display());
+        if found.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        seen += usize::from(path.ends_with("auth/keys"));
+    }
+    assert_eq!(seen, 1);
 }
 
 /// New certificates while 64 connections work: none of their requests fails.
