@@ -2,7 +2,7 @@
 //!
 //! One cryptographic provider, aws-lc-rs, is named in every builder: nothing here depends on, or installs, a process default.
 //! [`Tls`] is the server's side, which reads its files again when it is told to; [`client_config`] is the other side.
-//! [`acme`] has certificates issued and puts them into a [`Tls`] that runs. [`identity`] says who a client's certificate says it is, [`dev`] makes certificates to begin with.
+//! [`acme`] has certificates issued and puts them into a [`Tls`] that runs. [`identity()`] says who a client's certificate says it is, [`dev`] makes certificates to begin with.
 
 pub mod acme;
 mod chain;
@@ -28,7 +28,7 @@ pub use facts::{Facts, Origin, Problem};
 pub use identity::{ClientIdentity, identity};
 /// What [`Tls::config`] gives; its users need not depend on rustls to name it.
 pub use rustls::ServerConfig;
-/// What [`identity`] takes, as rustls gives it of a connection.
+/// What [`identity()`] takes, as rustls gives it of a connection.
 pub use rustls::pki_types::CertificateDer;
 /// What a client says first, by which a server room chooses a configuration.
 pub use rustls::server::ClientHello;

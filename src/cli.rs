@@ -361,12 +361,12 @@ mod tests {
              keeps in     the folder ./data\n\
              pulls from   docker.io at https://registry-1.docker.io/, as /v2/docker.io/… and at the root for library/**, grafana/*, \
              logged in as team\n\
-             lets in      everybody, to do everything\n"
+             lets in      everybody, for everything\n"
         );
         config.upstreams.clear();
         assert!(summary(&config).contains("\npulls from   no upstream\n"));
         config.access = Some(Vec::new());
-        assert!(summary(&config).ends_with("lets in      whom 0 rules allow: 0 accounts, 0 issuers\n"));
+        assert!(summary(&config).ends_with("lets in      by 0 rules, 0 accounts, 0 issuers\n"));
     }
 
     #[test]
