@@ -1,37 +1,67 @@
-//! The server's side: one certificate chain and its key.
+//! The server's side of a handshake: versions, suites, protocols and sessions.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
+use rustls::{ServerConfig, version};
 
+use crate::chain::Chain;
+use crate::choice::Choice;
+use crate::clients::Clients;
 use crate::error::Error;
-use crate::{alpn, pem, provider};
+use crate::pem::Source;
+use crate::{alpn, provider};
 
-/// A configuration that serves the chain of `certificate` (the server's own first) with `key`, both PEM, over HTTP/2 or
-/// HTTP/1.1. Clients are not asked for certificates.
-///
-/// Fails if a file cannot be read, lacks what it should hold, or if the two do not belong together.
-pub fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Error> {
-    let chain = pem::certificates(certificate)?;
-    let private = pem::key(key)?;
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
+/// How many sessions are kept for clients of TLS 1.2 that do not keep them themselves.
+const KEPT: usize = 1024;
+
+/// What makes a session of an earlier connection known again. Configurations that share it resume each other's sessions.
+#[derive(Clone)]
+pub(crate) struct Sessions {
+    /// Its keys are random, change every six hours, and are gone after twelve.
+    ticketer: Arc<dyn ProducesTickets>,
+    storage: Arc<dyn StoresServerSessions>,
+}
+
+impl Sessions {
+    /// None of before is known.
+    pub(crate) fn new() -> Result<Self, Error> {
+        Ok(Self { ticketer: Ticketer::new().map_err(Error::Setup)?, storage: ServerSessionMemoryCache::new(KEPT) })
+    }
+}
+
+/// TLS 1.3 and 1.2, with no suite but those of [`provider`], over HTTP/2 or HTTP/1.1. The client chooses among the suites: it
+/// knows whether its processor is made for AES. There is no early data, which an attacker could send again.
+pub(crate) fn config(
+    chains: &[Chain],
+    clients: Arc<dyn ClientCertVerifier>,
+    sessions: &Sessions,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<ServerConfig>, Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])
         .map_err(Error::Setup)?
-        .with_no_client_auth()
-        .with_single_cert(chain, private)
-        .map_err(|cause| refusal(&cause, certificate, key))?;
+        .with_client_cert_verifier(clients)
+        .with_cert_resolver(Arc::new(Choice::new(chains)));
     config.alpn_protocols = alpn();
+    config.ticketer = Arc::clone(&sessions.ticketer);
+    config.session_storage = Arc::clone(&sessions.storage);
     Ok(Arc::new(config))
 }
 
-/// rustls says "general" where the provider refuses the key, so everything that is not about the certificate is about it.
-fn refusal(cause: &rustls::Error, certificate: &Path, key: &Path) -> Error {
-    match cause {
-        rustls::Error::InconsistentKeys(_) => Error::Mismatch { certificate: certificate.to_owned(), key: key.to_owned() },
-        rustls::Error::InvalidCertificate(_) => Error::Unusable { path: certificate.to_owned(), reason: cause.to_string() },
-        other => Error::Unusable { path: key.to_owned(), reason: other.to_string() },
-    }
+/// A configuration that serves the chain of `certificate` (the server's own first) with `key`, both PEM, over HTTP/2 or
+/// HTTP/1.1. Clients are not asked for certificates. Unlike [`crate::Tls`] it is not made anew when the files change, and does
+/// not look at who may read the key.
+///
+/// Fails if a file cannot be read, lacks what it should hold, or if the two do not belong together.
+pub fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Error> {
+    let provider = provider();
+    let chain = Chain::new(&Source::read(certificate)?, &Source::read(key)?, &provider)?;
+    config(&[chain], Clients::anyone().verifier, &Sessions::new()?, &provider)
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use admin::{Admin, Token};
 use anyhow::Context;
-use api::{Api, Guard, Readiness};
+use api::{Api, Readiness};
+use auth::Auth;
 use proxy::PullThrough;
 use registry::{Limits, Registry, Rules};
 use server::{RequestLog, Server};
 use storage::{Store, Surroundings};
-use telemetry::{Clock, Metrics, SystemClock};
+use telemetry::{Audit, Clock, Metrics, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,9 @@ use tokio_util::task::TaskTracker;
 use crate::config::{self, Config};
 use crate::durable::Durable;
 use crate::front::Front;
+use crate::wiring::acme::{self, Issuing};
 use crate::wiring::hooks::Triggers;
+use crate::wiring::identity::{self, Reloading, Source};
 use crate::wiring::{self, ApiNames, RegistryCache};
 
 /// How often upload sessions that nobody goes on with are looked for.
@@ -39,6 +42,9 @@ pub struct App {
     server: Server,
     front: Front,
     durable: Durable,
+    issuing: Issuing,
+    reloading: Reloading,
+    source: Option<Source>,
     /// Cancelled when the server is told to stop.
     stop: CancellationToken,
     registry: Registry,
@@ -51,18 +57,15 @@ pub struct App {
 /// Opens the store, makes every room and binds the socket, with the given clock. Every error says what to do.
 pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App> {
     let metrics = Metrics::new();
-    let tls = tls(&config)?;
-    let limits = server::Limits {
-        header_timeout: config.server.header_timeout,
-        idle_timeout: config.server.idle_timeout,
-        max_connections: config.server.max_connections,
-        drain_timeout: config.server.drain_timeout,
-    };
+    let tls = identity::tls(&config)?;
     // The socket first: a taken port must not disturb the store of whoever has it.
-    let server = Server::bind(&config.server.listen.to_string(), tls, limits, metrics.clone()).await?;
+    let server = Server::bind(&config.server.listen.to_string(), None, limits(&config), metrics.clone()).await?;
     let transport = wiring::transport(&config.storage)?;
     let around = Surroundings { transport, ..Surroundings::new(Arc::clone(&clock), metrics.clone()) };
+    let audit = config.audit.as_ref().map_or_else(|| Ok(Audit::off()), |place| Audit::open(place, metrics.clone()))?;
     let store = Store::open_in(&config.storage.location, around).await?;
+    let (encryption, issuing) = Issuing::new(&config, tls.as_ref(), &store, &clock, &metrics).await?;
+    let server = server.with_tls(encryption);
     let store = if is_heard(&config) { store.with_journal() } else { store };
     let tasks = TaskTracker::new();
     let registry = registry(&config, store.clone(), &clock).with_tasks(tasks.clone());
@@ -74,25 +77,48 @@ pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<App>
     let pull = PullThrough::new(Arc::clone(&names), cache, Arc::clone(&clock), metrics.clone(), tasks.clone());
     let readiness = Readiness::default();
     let external_url = config.server.external_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
+    let (guard, auth) = identity::guard(&config, &store, &clock, &tasks).await?;
     let api = Api::new(api::Parts {
         registry: registry.clone(),
         pull: Arc::new(pull.clone()),
         discover: Arc::new(pull),
         names: Arc::new(ApiNames(names)),
-        guard: Guard,
+        guard,
+        limits: api::Limits::new(config.limits.clone(), Arc::clone(&clock)),
+        audit: audit.clone(),
+        clock: Arc::clone(&clock),
         readiness: readiness.clone(),
         metrics: metrics.clone(),
         tasks: tasks.clone(),
         requests: RequestLog::new(Arc::clone(&clock), metrics.clone()),
         external_url: external_url.unwrap_or_default(),
     });
-    let durable = Durable::new(&config, &store, &registry, &remotes, &clock, &metrics)?;
+    let durable = Durable::new(&config, &store, &registry, &remotes, &clock, &metrics, &audit)?;
     let stop = CancellationToken::new();
     let seen = Arc::new(wiring::kept(&store, "triggers"));
     let triggers = Triggers::new(&config.triggers, seen, durable.jobs.clone(), durable.promotions.clone(), &clock)?;
-    let front = Front::new(api, admin(&config, &durable, Arc::new(triggers), &stop, &clock, &metrics)?);
+    let around = Around { auth: auth.clone(), audit: audit.clone(), clock: Arc::clone(&clock), metrics: metrics.clone() };
+    let front = Front::new(api, admin(&config, &durable, Arc::new(triggers), &stop, around)?);
+    let reloading = Reloading { tls, auth, audit, readiness: readiness.clone(), metrics, clock: Arc::clone(&clock) };
     let upload_lifetime = config.storage.upload_lifetime;
-    Ok(App { server, front, durable, stop, registry, readiness, tasks, clock, upload_lifetime })
+    Ok(App { server, front, durable, issuing, reloading, source: None, stop, registry, readiness, tasks, clock, upload_lifetime })
+}
+
+fn limits(config: &Config) -> server::Limits {
+    server::Limits {
+        header_timeout: config.server.header_timeout,
+        idle_timeout: config.server.idle_timeout,
+        max_connections: config.server.max_connections,
+        drain_timeout: config.server.drain_timeout,
+    }
+}
+
+/// What all rooms that answer requests are given.
+struct Around {
+    auth: Option<Auth>,
+    audit: Audit,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
 }
 
 /// The API of operators, with the token of its file, which is made if it is not there.
@@ -101,9 +127,9 @@ fn admin(
     durable: &Durable,
     deliveries: Arc<dyn admin::Deliveries>,
     stop: &CancellationToken,
-    clock: &Arc<dyn Clock>,
-    metrics: &Metrics,
+    around: Around,
 ) -> anyhow::Result<Admin> {
+    let Around { auth, audit, clock, metrics } = around;
     let mut random = [0; 32];
     random[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
     random[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
@@ -112,6 +138,8 @@ fn admin(
             Some(path) => Token::load_or_make(&path, random)?,
             None => Token::unknown(random),
         },
+        auth,
+        audit,
         jobs: durable.jobs.clone(),
         mirrors: durable.mirrors.clone(),
         promotions: durable.promotions.clone(),
@@ -119,22 +147,22 @@ fn admin(
         hooks: durable.hooks.clone(),
         deliveries,
         bodies: Semaphore::new(DELIVERIES),
-        requests: RequestLog::new(Arc::clone(clock), metrics.clone()),
-        clock: Arc::clone(clock),
+        requests: RequestLog::new(Arc::clone(&clock), metrics),
+        clock,
         stop: stop.clone(),
     }))
 }
 
-fn tls(config: &Config) -> Result<Option<Arc<certs::ServerConfig>>, certs::Error> {
-    config.server.tls.as_ref().map(|tls| certs::server_config(&tls.certificate, &tls.key)).transpose()
-}
-
 /// Reads the files that the configuration names as [`build`] would, and touches nothing: neither the store nor the socket.
 pub(crate) fn rehearse(config: &Config) -> anyhow::Result<()> {
-    tls(config)?;
+    identity::tls(config)?;
+    if let Some(settings) = config.server.tls.as_ref().and_then(|tls| tls.acme.as_ref()) {
+        acme::client(settings)?;
+    }
     wiring::transport(&config.storage)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     wiring::upstreams(&config.upstreams, &clock, &Metrics::new())?;
+    identity::issuers(config, &clock, &TaskTracker::new())?;
     wiring::hooks::rehearse(config, &clock)?;
     for promotion in &config.promotions {
         wiring::deployer(&promotion.deployer, &clock).with_context(|| format!("the promotion {}", promotion.rule.name))?;
@@ -151,7 +179,8 @@ pub(crate) fn is_heard(config: &Config) -> bool {
 pub(crate) fn registry(config: &Config, store: Store, clock: &Arc<dyn Clock>) -> Registry {
     let limits =
         Limits { manifest_size: config.server.max_manifest_size, blob_size: config.server.max_blob_size, ..Limits::default() };
-    let rules = Rules { sparse_images: config.server.sparse_images };
+    let bounds = (!config.repositories.is_empty()).then(|| Arc::new(config.repositories.clone()) as _);
+    let rules = Rules { sparse_images: config.server.sparse_images, bounds };
     Registry::new(store, Arc::clone(clock), limits, rules)
 }
 
@@ -160,6 +189,11 @@ impl App {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.server.local_addr()
+    }
+
+    /// Reads certificates, rules and accounts again from there while it runs.
+    pub(crate) fn with_source(self, source: Source) -> Self {
+        Self { source: Some(source), ..self }
     }
 
     /// What answers the requests, for benchmarks that ask it without a socket.
@@ -171,7 +205,8 @@ impl App {
 
     /// Answers requests until `shutdown` resolves, then lets running ones finish. `false` if some had to be cut.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {
-        let Self { server, front, durable, stop, registry, readiness, tasks, clock, upload_lifetime } = self;
+        let Self { server, front, durable, issuing, reloading, source, stop, registry, readiness, tasks, clock, upload_lifetime } =
+            self;
         readiness.set(true);
         let stopping = readiness.clone();
         let work = tasks.spawn(durable.run(stop.clone()));
@@ -185,6 +220,8 @@ impl App {
             never = sweep(&registry, clock.as_ref(), upload_lifetime) => match never {},
             never = settle(&registry, clock.as_ref()) => match never {},
             never = tell_trouble(&registry, &readiness) => match never {},
+            never = reloading.run(source) => match never {},
+            never = issuing.run(clock.as_ref()) => match never {},
         };
         if let Err(error) = work.await {
             tracing::error!(%error, "what runs jobs has failed");
@@ -241,18 +278,24 @@ async fn sweep(registry: &Registry, clock: &dyn Clock, lifetime: Duration) -> In
 }
 
 /// Runs a server until SIGTERM or SIGINT. A second one ends the process at once.
-pub async fn serve(config: Config) -> anyhow::Result<()> {
+pub(crate) async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     let log = telemetry::log::init(config.log.format, &config.log.level)?;
-    let served = serve_logged(config, log.clone()).await;
+    let served = Box::pin(serve_logged(config, source, log.clone())).await;
     log.flush();
     served
 }
 
-async fn serve_logged(config: Config, log: telemetry::log::Log) -> anyhow::Result<()> {
+async fn serve_logged(config: Config, source: Source, log: telemetry::log::Log) -> anyhow::Result<()> {
     server::raise_file_limit();
+    server::keep_from_others();
     let facts = summary(&config);
     let encrypted = config.server.tls.is_some();
-    let app = build(config, Arc::new(SystemClock::default())).await?;
+    if config.access.is_some() && !encrypted && !config.server.listen.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            "passwords and tokens come here without encryption: set server.tls, unless something before this server ends it"
+        );
+    }
+    let app = build(config, Arc::new(SystemClock::default())).await?.with_source(source);
     tracing::info!(address = %app.local_addr(), tls = encrypted, version = telemetry::build::VERSION, storage = facts.0, upstreams = facts.1, "listening");
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;

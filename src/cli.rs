@@ -2,13 +2,16 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage, 64 bad config. What was asked for goes to standard output, errors to standard error.
 
+mod access;
 mod bundle;
+mod certs;
 mod client;
 mod follow;
 mod hook;
 mod mirror;
 mod promotion;
 mod table;
+mod token;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -71,6 +74,31 @@ enum Command {
         command: hook::Command,
         #[command(flatten)]
         server: client::Where,
+        #[command(flatten)]
+        output: OutputOption,
+    },
+    /// Make tokens for robots, programs that log in; list and revoke them
+    Token {
+        #[command(subcommand)]
+        command: token::Command,
+        #[command(flatten)]
+        server: client::Where,
+        #[command(flatten)]
+        output: OutputOption,
+    },
+    /// Ask the rules of a configuration
+    Access {
+        #[command(subcommand)]
+        command: access::Command,
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(flatten)]
+        output: OutputOption,
+    },
+    /// Make certificates to begin with
+    Certs {
+        #[command(subcommand)]
+        command: certs::Command,
         #[command(flatten)]
         output: OutputOption,
     },
@@ -137,6 +165,9 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Mirror { command, server, output } => ended(Box::pin(mirror::run(command, &server, output.output)).await),
         Command::Promotion { command, server, output } => ended(Box::pin(promotion::run(command, &server, output.output)).await),
         Command::Hook { command, server, output } => ended(Box::pin(hook::run(command, &server, output.output)).await),
+        Command::Token { command, server, output } => ended(Box::pin(token::run(command, &server, output.output)).await),
+        Command::Access { command, file, output } => ended(access::run(command, &file, output.output)),
+        Command::Certs { command, output } => ended(certs::run(command, output.output)),
         Command::Export { export, server, output } => ended(Box::pin(bundle::export(export, &server, output.output)).await),
         Command::Import { import, server, output } => ended(Box::pin(bundle::import(import, &server, output.output)).await),
     }
@@ -162,7 +193,12 @@ async fn serve(path: Option<&Path>, listen: Option<String>) -> ExitCode {
         Ok(config) => config,
         Err(errors) => return refuse(&errors),
     };
-    match Box::pin(crate::serve(config)).await {
+    let file = path.map(Path::to_owned);
+    let source = Box::new(move || {
+        let (config, mark) = Config::load_marked(file.as_deref(), environment(), &flags);
+        (config.map_err(anyhow::Error::from), mark)
+    });
+    match Box::pin(crate::app::serve(config, source)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("roadstead: {}", telemetry::chain(error.as_ref())));
@@ -211,6 +247,18 @@ fn version() -> String {
     format!("{text} {}\n", info.profile)
 }
 
+/// Whom a configuration lets in.
+fn admission(config: &Config) -> String {
+    let Some(rules) = &config.access else { return "everybody, for everything".to_owned() };
+    let counted = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+    format!(
+        "by {}, {}, {}",
+        counted(rules.len(), "rule", "rules"),
+        counted(config.auth.accounts.len(), "account", "accounts"),
+        counted(config.auth.issuers.len(), "issuer", "issuers")
+    )
+}
+
 /// What a configuration would serve, a line each.
 fn summary(config: &Config) -> String {
     let scheme = if config.server.tls.is_some() { "https" } else { "http" };
@@ -230,6 +278,7 @@ fn summary(config: &Config) -> String {
     if config.upstreams.is_empty() {
         text.push_str(&line("pulls from", "no upstream"));
     }
+    text.push_str(&line("lets in", &admission(config)));
     for promotion in &config.promotions {
         let tags: Vec<String> = promotion.rule.tags.iter().map(ToString::to_string).collect();
         let rule = &promotion.rule;
@@ -311,10 +360,13 @@ mod tests {
             "listens on   http://127.0.0.1:5000\n\
              keeps in     the folder ./data\n\
              pulls from   docker.io at https://registry-1.docker.io/, as /v2/docker.io/… and at the root for library/**, grafana/*, \
-             logged in as team\n"
+             logged in as team\n\
+             lets in      everybody, for everything\n"
         );
         config.upstreams.clear();
-        assert!(summary(&config).ends_with("pulls from   no upstream\n"));
+        assert!(summary(&config).contains("\npulls from   no upstream\n"));
+        config.access = Some(Vec::new());
+        assert!(summary(&config).ends_with("lets in      by 0 rules, 0 accounts, 0 issuers\n"));
     }
 
     #[test]

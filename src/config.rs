@@ -4,6 +4,7 @@
 //! at once, each with its line, and what is not known is an error too. `docs/config.md` says what each key means; a test
 //! holds [`KEYS`], that page and this reader together.
 
+mod access;
 mod deployers;
 mod edits;
 mod git;
@@ -14,6 +15,7 @@ mod problem;
 mod promotions;
 mod reader;
 mod root_pattern;
+mod rules;
 mod secrets;
 mod sections;
 mod spelling;
@@ -22,6 +24,7 @@ mod tags;
 mod upstreams;
 mod value;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -29,12 +32,15 @@ use std::time::Duration;
 use std::{fs, io};
 
 use ::hooks::{Endpoint, Globs, InboundKind};
+use auth::Htpasswd;
 use mirror::Mirror;
 use oci::RepositoryName;
 use promotion::forge;
 use promotion::rollout::{ArgoCdApi, NotifySettings};
 use promotion::{Remote, Rule};
 use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
+use telemetry::AuditPlace;
 use telemetry::log::Format;
 use url::Url;
 
@@ -43,6 +49,7 @@ pub use ::storage::Location;
 pub use self::keys::KEYS;
 pub use self::problem::ConfigErrors;
 pub use self::root_pattern::{PatternError, RootPattern};
+pub use self::rules::{RepositoryRule, RepositoryRules};
 
 use self::reader::Document;
 
@@ -59,6 +66,16 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// `[admin]`: what lets operators in.
     pub admin: Admin,
+    /// `[auth]`: how those who ask are known.
+    pub auth: Auth,
+    /// `[[access]]`: who may do what, in the file's order. `None` without any: everyone may do everything.
+    pub access: Option<Vec<auth::Rule>>,
+    /// `[[limit]]`: how much somebody may ask, each for those whom it is for.
+    pub limits: Vec<api::Limit>,
+    /// `[[repository]]`: what repositories may hold, and which tags stay where they are.
+    pub repositories: RepositoryRules,
+    /// `[audit]`: where it is written down what was done by whom.
+    pub audit: Option<AuditPlace>,
     /// `[[mirror]]`: what is copied on a schedule, in the file's order.
     pub mirrors: Vec<Mirror>,
     /// `[git]`: how commits are made.
@@ -189,10 +206,45 @@ pub struct Server {
 /// `[server.tls]`.
 #[derive(Debug, Clone)]
 pub struct Tls {
-    /// The certificate chain, PEM.
-    pub certificate: PathBuf,
-    /// Its private key, PEM.
-    pub key: PathBuf,
+    /// Certificates from files; none where they are issued.
+    pub settings: certs::Settings,
+    /// `[server.tls.acme]`: certificates that are issued.
+    pub acme: Option<Acme>,
+}
+
+/// `[server.tls.acme]`.
+#[derive(Debug, Clone)]
+pub struct Acme {
+    /// By whom, for which names, proven how.
+    pub settings: certs::acme::Settings,
+    /// A file of certificates that are trusted for the authority beside the system's roots.
+    pub ca: Option<PathBuf>,
+    /// Where it may ask over plain HTTP.
+    pub http_listen: Option<SocketAddr>,
+}
+
+/// `[auth]`.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// Accounts with passwords, from the file of `htpasswd_file`.
+    pub accounts: Htpasswd,
+    /// `[[auth.oidc]]`: others whose tokens are taken.
+    pub issuers: Vec<Issuer>,
+    /// Clients are told to fetch tokens; without it they send passwords with each request.
+    pub token_flow: bool,
+    /// How long an access token is taken.
+    pub token_lifetime: Duration,
+    /// Everybody may read `/metrics`.
+    pub public_metrics: bool,
+}
+
+/// One `[[auth.oidc]]`.
+#[derive(Debug, Clone)]
+pub struct Issuer {
+    /// What is taken of it.
+    pub provider: auth::Provider,
+    /// A file of certificates that are trusted for it beside the system's roots.
+    pub ca: Option<PathBuf>,
 }
 
 /// `[storage]`.
@@ -273,6 +325,35 @@ impl Config {
         Self::load_with(path, env, &[])
     }
 
+    /// Like [`load_with`](Self::load_with), with a mark of the content of all files that were read.
+    pub(crate) fn load_marked(
+        path: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        flags: &[Flag],
+    ) -> (Result<Self, ConfigErrors>, [u8; 32]) {
+        let mark = RefCell::new(Sha256::new());
+        let note = |path: &Path, read: &io::Result<Vec<u8>>| {
+            let mut mark = mark.borrow_mut();
+            mark.update(path.as_os_str().as_encoded_bytes());
+            mark.update(read.as_ref().map_or([0; 32], |bytes| Sha256::digest(bytes).into()));
+        };
+        let files = |path: &Path| {
+            let read = fs::read(path);
+            note(path, &read);
+            read
+        };
+        let environment: BTreeMap<String, String> = env.collect();
+        let file = path.map(|path| path.display().to_string()).unwrap_or_default();
+        let loaded = match path.map(files).transpose() {
+            Ok(bytes) => {
+                let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
+                Self::read(&file, &text, &environment, flags, &files)
+            }
+            Err(error) => Err(ConfigErrors::unreadable(&file, &error)),
+        };
+        (loaded, mark.into_inner().finalize().into())
+    }
+
     /// Like [`load`](Self::load), with settings of the command line over both.
     pub fn load_with(
         path: Option<&Path>,
@@ -323,11 +404,17 @@ impl Config {
         let git = git::git(root.section("git"));
         let promotions = promotions::read(&mut root, git.signing_key.is_some());
         let mirrors = mirrors::read(&mut root, &upstreams);
+        let access = access::rules(&mut root);
         let config = Self {
-            server: sections::server(root.section("server")),
+            server: sections::server(root.section("server"), access.is_some()),
             storage: storage::storage(root.section("storage")),
             log: sections::log(root.section("log")),
             admin: sections::admin(root.section("admin")),
+            auth: access::auth(root.section("auth"), access.is_some()),
+            access,
+            limits: rules::limits(&mut root),
+            repositories: rules::repositories(&mut root),
+            audit: rules::audit(root.section("audit")),
             git,
             hooks: hooks::read(&mut root),
             triggers: hooks::triggers(&mut root, &mirrors, &promotions),
@@ -348,6 +435,11 @@ impl Default for Config {
             log: Log::default(),
             upstreams: vec![upstreams::docker_hub()],
             admin: Admin::default(),
+            auth: Auth::default(),
+            access: None,
+            limits: Vec::new(),
+            repositories: RepositoryRules::default(),
+            audit: None,
             mirrors: Vec::new(),
             git: Git::default(),
             promotions: Vec::new(),
@@ -371,6 +463,18 @@ impl Default for Server {
             max_blob_size: None,
             sparse_images: false,
             tls: None,
+        }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            accounts: Htpasswd::default(),
+            issuers: Vec::new(),
+            token_flow: true,
+            token_lifetime: auth::TOKEN_LIFETIME,
+            public_metrics: false,
         }
     }
 }

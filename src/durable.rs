@@ -13,7 +13,7 @@ use mirror::{Memories, Mirrors};
 use promotion::{Event, Ledgers, Promotions, Rollouts, Validations};
 use registry::{Actor, Registry, TagEvent};
 use storage::Store;
-use telemetry::{Clock, Metrics};
+use telemetry::{Audit, Clock, Metrics};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use upstream::Upstream;
@@ -68,13 +68,14 @@ impl Durable {
         upstreams: &BTreeMap<String, Upstream>,
         clock: &Arc<dyn Clock>,
         metrics: &Metrics,
+        audit: &Audit,
     ) -> anyhow::Result<Self> {
         let state: Arc<dyn State> = Arc::new(Kept(store.records("jobs")));
         let options = Options { concurrency: AT_ONCE, ..Options::default() };
         let jobs = Jobs::new(state, Arc::clone(clock), metrics.clone(), options);
         let (temporary, folder) = folder(config)?;
         let ledgers = Ledgers::new(Arc::new(Kept(store.records("promotions"))));
-        let promotions = wiring::promotions(config, registry, ledgers, &folder, clock, metrics)?;
+        let promotions = wiring::promotions(config, registry, ledgers, &folder, clock, metrics, audit)?;
         let bound: anyhow::Result<Vec<_>> =
             config.mirrors.iter().map(|mirror| wiring::bound(mirror, upstreams, registry, clock)).collect();
         let memories = Memories::new(Arc::new(Kept(store.records("mirrors"))));

@@ -1,7 +1,7 @@
 //! Roadstead: a native OCI registry mirror. This is the root, the one place that knows every room.
 //!
-//! [`build`] turns a [`config::Config`] into an [`App`], which is everything but running; [`serve`] runs one until the process is
-//! told to stop.
+//! [`build`] turns a [`config::Config`] into an [`App`], which is everything but running; [`App::run`] runs it until it is told to
+//! stop.
 
 mod app;
 pub mod cli;
@@ -10,4 +10,4 @@ mod durable;
 mod front;
 mod wiring;
 
-pub use app::{App, build, serve};
+pub use app::{App, build};

@@ -1,6 +1,8 @@
 //! Where rooms of the same height meet: each is given the others as its own traits.
 
+pub(crate) mod acme;
 pub(crate) mod hooks;
+pub(crate) mod identity;
 mod mirrors;
 mod promotions;
 mod records;

@@ -11,6 +11,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A tag that stays where it is.
+    #[error("the tag {tag} of {name} is immutable")]
+    Immutable {
+        /// The repository.
+        name: String,
+        /// The tag.
+        tag: String,
+    },
     /// A pointer kept changing under us.
     #[error("the object {key} is being changed by too many writers at once")]
     Contended {

@@ -16,7 +16,7 @@
 //! A component of a repository name cannot begin with `_`, so the markers cannot collide with names.
 
 use object_store::path::Path;
-use oci::{Digest, RepositoryName, Tag};
+use oci::{Algorithm, Digest, RepositoryName, Tag};
 use uuid::Uuid;
 
 pub(crate) fn layout() -> Path {
@@ -33,6 +33,10 @@ pub(crate) fn member(digest: &Digest, name: &RepositoryName) -> Path {
 
 pub(crate) fn members(digest: &Digest) -> Path {
     Path::from(format!("members/{}/{}", digest.algorithm(), digest.hex()))
+}
+
+pub(crate) fn manifests(name: &RepositoryName, algorithm: Algorithm) -> Path {
+    Path::from(format!("repositories/{name}/_manifests/{algorithm}"))
 }
 
 pub(crate) fn manifest(name: &RepositoryName, digest: &Digest) -> Path {

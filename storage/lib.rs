@@ -48,6 +48,6 @@ pub use listing::Slice;
 pub use manifests::{ManifestPut, ManifestRecord};
 pub use records::{RecordChange, RecordVersion, Records};
 pub use spool::{KeepError, Spool};
-pub use store::Store;
+pub use store::{Immutable, Store};
 pub use tags::TagRecord;
 pub use uploads::{FinishError, Upload, UploadId};

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use oci::{Annotations, Descriptor, Digest, RepositoryName, Tag};
+use oci::{Algorithm, Annotations, Descriptor, Digest, RepositoryName, Tag};
 use serde::{Deserialize, Serialize};
 
 use crate::commit::Write;
@@ -121,6 +121,17 @@ impl Store {
             self.set_tag(name, tag, digest, at).await?;
         }
         Ok(())
+    }
+
+    /// Digests of the manifests of a repository, in order.
+    pub async fn manifests(&self, name: &RepositoryName) -> Result<Vec<Digest>, Error> {
+        let mut digests = Vec::new();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let folder = keys::manifests(name, algorithm);
+            let entries = self.objects.children(&folder).await?;
+            digests.extend(entries.iter().filter_map(|(hex, _)| Digest::parse(&format!("{algorithm}:{hex}")).ok()));
+        }
+        Ok(digests)
     }
 
     /// Takes a manifest out of a repository. `false` if it was not there.

@@ -40,9 +40,18 @@ pub(crate) struct Sessions {
     pub(crate) resuming: [tokio::sync::Mutex<()>; 16],
 }
 
+/// Whose a session is: requests for this repository alone may go on with it, and of whoever began it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Whose {
+    pub(crate) repository: RepositoryName,
+    /// The principal, where one is known.
+    #[serde(default, rename = "by", skip_serializing_if = "Option::is_none")]
+    pub(crate) principal: Option<String>,
+}
+
 /// A session in memory. What is asked without waiting for a running request stands outside the lock.
 pub(crate) struct Live {
-    pub(crate) repository: RepositoryName,
+    pub(crate) whose: Whose,
     pub(crate) size: AtomicU64,
     pub(crate) touched: AtomicU64,
     pub(crate) state: Arc<tokio::sync::Mutex<State>>,
@@ -108,7 +117,8 @@ enum Tail {
 /// A session at rest.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Record {
-    repository: RepositoryName,
+    #[serde(flatten)]
+    whose: Whose,
     size: u64,
     hash: HashState,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,9 +155,9 @@ impl Sessions {
 }
 
 impl Live {
-    pub(crate) fn new(repository: RepositoryName, state: State, touched: u64) -> Self {
+    pub(crate) fn new(whose: Whose, state: State, touched: u64) -> Self {
         Self {
-            repository,
+            whose,
             size: AtomicU64::new(state.size),
             touched: AtomicU64::new(touched),
             state: Arc::new(tokio::sync::Mutex::new(state)),
@@ -155,12 +165,12 @@ impl Live {
     }
 
     /// The record of a session without its tail, if it has one.
-    pub(crate) fn record(repository: &RepositoryName, state: &State, touched: u64) -> Record {
+    pub(crate) fn record(whose: &Whose, state: &State, touched: u64) -> Record {
         let sent = match &state.data {
             Data::File(_) => None,
             Data::Parts(data) => data.sent.clone(),
         };
-        Record { repository: repository.clone(), size: state.size, hash: state.hasher.state(), sent, tail: None, touched }
+        Record { whose: whose.clone(), size: state.size, hash: state.hasher.state(), sent, tail: None, touched }
     }
 }
 
@@ -227,7 +237,7 @@ impl State {
         id: Uuid,
         record: Record,
         version: UpdateVersion,
-    ) -> Result<Option<(RepositoryName, Self, u64)>, Error> {
+    ) -> Result<Option<(Whose, Self, u64)>, Error> {
         let Some(hasher) = Hasher::resume(&record.hash) else { return Ok(None) };
         let mut state = Self::new(store, hasher.clone());
         state.size = record.size;
@@ -251,7 +261,7 @@ impl State {
                 }
             }
         }
-        Ok(Some((record.repository, state, record.touched)))
+        Ok(Some((record.whose, state, record.touched)))
     }
 }
 

@@ -48,7 +48,12 @@ pub struct Store {
     pub(crate) journal: Option<Arc<Journal>>,
     /// Whose the changes are.
     pub(crate) origin: Arc<Origin>,
+    /// Which tags stay where they are, once they are there.
+    pub(crate) immutable: Option<Arc<Immutable>>,
 }
+
+/// Does this tag stay where it is?
+pub type Immutable = dyn Fn(&RepositoryName, &Tag) -> bool + Send + Sync;
 
 /// What is read again and again: exact where this process is the only writer, else young.
 pub(crate) struct Caches {
@@ -103,9 +108,17 @@ impl Store {
         let caches = Arc::new(Caches::new(backend.exact));
         let senders = Arc::new(Semaphore::new(SENDERS));
         let sessions = Arc::new(Sessions::default());
-        let store = Self { objects, backend, caches, sessions, senders, journal: None, origin: Arc::default() };
+        let store = Self { objects, backend, caches, sessions, senders, journal: None, origin: Arc::default(), immutable: None };
         store.check_layout().await?;
         Ok(store)
+    }
+
+    /// The same store, which neither moves nor removes these tags once they are there, for whoever pushes or deletes. What is cached
+    /// follows its upstream all the same.
+    #[must_use]
+    pub fn with_immutable(mut self, immutable: Arc<Immutable>) -> Self {
+        self.immutable = Some(immutable);
+        self
     }
 
     async fn check_layout(&self) -> Result<(), OpenError> {

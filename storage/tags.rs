@@ -65,6 +65,11 @@ impl Pointer {
         Self { digest: None, previous: None, sequence, at: 0, by: None, from: None }
     }
 
+    /// May a tag that stays where it is be set to this? It may be there already, or not be there at all.
+    fn may_be(&self, digest: &Digest) -> bool {
+        self.digest.as_ref().is_none_or(|there| there == digest)
+    }
+
     fn record(self) -> Option<TagRecord> {
         let Self { digest, previous, sequence, at, by, from } = self;
         Some(TagRecord { digest: digest?, previous, sequence, at, by, from })
@@ -80,6 +85,10 @@ impl Pointer {
         let Origin { by, from } = origin.clone();
         Self { digest: Some(digest.clone()), previous, sequence, at: millis(at), by, from }
     }
+}
+
+fn immutable(name: &RepositoryName, tag: &Tag) -> Error {
+    Error::Immutable { name: name.to_string(), tag: tag.to_string() }
 }
 
 /// Where tags are to point after a push, all at the same manifest.
@@ -110,7 +119,17 @@ impl Store {
     pub async fn set_tag(&self, name: &RepositoryName, tag: &Tag, digest: &Digest, at: SystemTime) -> Result<(), Error> {
         let event = self.announce(name, tag, Some(digest), at).await?;
         let origin = &self.origin;
-        self.change_tag(name, tag, event, |current| Some(Pointer::next(current, digest, at, origin))).await.map(|_| ())
+        let stays = self.stays(name, tag);
+        let change = |current: Option<Pointer>| {
+            let is_fine = !stays || current.as_ref().is_none_or(|current| current.may_be(digest));
+            is_fine.then(|| Pointer::next(current, digest, at, origin))
+        };
+        if self.change_tag(name, tag, event, change).await? { Ok(()) } else { Err(immutable(name, tag)) }
+    }
+
+    /// Is it a tag that stays where it is?
+    fn stays(&self, name: &RepositoryName, tag: &Tag) -> bool {
+        self.immutable.as_ref().is_some_and(|immutable| immutable(name, tag))
     }
 
     /// Points the tag at a manifest that is here and that the upstream `from` named at the time `at`. What the tag was known to be at
@@ -147,6 +166,11 @@ impl Store {
     ///
     /// Must run to its end, as [`Store::set_tag`].
     pub async fn remove_tag(&self, name: &RepositoryName, tag: &Tag, only: Option<&Digest>) -> Result<bool, Error> {
+        if self.stays(name, tag) {
+            let there = self.tag(name, tag).await?;
+            let is_meant = there.is_some_and(|there| only.is_none_or(|only| *only == there.digest));
+            return if is_meant { Err(immutable(name, tag)) } else { Ok(false) };
+        }
         if self.journal.is_some() {
             // Nothing is announced that will not be.
             let there = self.tag(name, tag).await?;
@@ -216,6 +240,13 @@ impl Store {
         }
         let paths: Vec<_> = distinct.iter().map(|tag| keys::tag(name, tag)).collect();
         let turns = self.objects.turns_of(&paths).await;
+        // None of them, if one may not: before anything is announced.
+        for (path, tag) in paths.iter().zip(&distinct).filter(|(_, tag)| self.stays(name, tag)) {
+            let current = self.objects.read_json::<Pointer>(path).await?;
+            if current.is_some_and(|current| !current.may_be(digest)) {
+                return Err(immutable(name, tag));
+            }
+        }
         let (mut writes, mut events) = (Vec::new(), Vec::new());
         for (path, tag) in paths.into_iter().zip(&distinct) {
             let current = self.objects.read_json::<Pointer>(&path).await?;

@@ -16,7 +16,7 @@ use crate::commit::Write;
 use crate::error::Error;
 use crate::keys;
 use crate::objects::{Changed, encode, parse};
-use crate::session::{Data, InFile, Live, Record, Sent, State, hash_file, open_data};
+use crate::session::{Data, InFile, Live, Record, Sent, State, Whose, hash_file, open_data};
 use crate::store::Store;
 use crate::time::seconds;
 
@@ -66,15 +66,21 @@ pub enum FinishError {
 }
 
 impl Store {
-    /// Opens a session for a blob of a repository, hashed by `algorithm` unless it is finished under another one.
+    /// Opens a session for a blob of a repository, hashed by `algorithm` unless it is finished under another one. It is that of
+    /// [`Origin::by`](crate::Origin): on behalf of anybody else it is not there.
     pub async fn start_upload(&self, repository: &RepositoryName, algorithm: Algorithm) -> Result<UploadId, Error> {
         let id = UploadId(Uuid::new_v4());
         let mut state = State::new(self, Hasher::new(algorithm));
         let touched = seconds(self.objects.clock.now());
         // First at rest: a session that could not be stored takes no place among the open ones.
-        self.save_session(id, repository, &mut state, touched).await?;
-        self.sessions.enter(id.0, Live::new(repository.clone(), state, touched));
+        let whose = self.whose(repository);
+        self.save_session(id, &whose, &mut state, touched).await?;
+        self.sessions.enter(id.0, Live::new(whose, state, touched));
         Ok(id)
+    }
+
+    fn whose(&self, repository: &RepositoryName) -> Whose {
+        Whose { repository: repository.clone(), principal: self.origin.by.clone() }
     }
 
     /// Takes hold of a session. `None` if there is none of that name in that repository; `Contended` if another request does not
@@ -178,7 +184,7 @@ impl Store {
             }
             let written = data.write_held(id);
             self.noted(written)?;
-            self.save_session(UploadId(id), &live.repository, &mut state, touched).await?;
+            self.save_session(UploadId(id), &live.whose, &mut state, touched).await?;
         }
         Ok(())
     }
@@ -217,7 +223,8 @@ impl Store {
             Some(live) => Some(live),
             None => self.take_up_session(id).await?,
         };
-        Ok(live.filter(|live| live.repository == *repository))
+        let is_theirs = |live: &Arc<Live>| live.whose.repository == *repository && live.whose.principal == self.origin.by;
+        Ok(live.filter(is_theirs))
     }
 
     /// A session that this process has not touched yet. One at a time, so that a client that asks again and again does not have the
@@ -238,17 +245,11 @@ impl Store {
         // In a folder it was not synced when it was written: after a power loss it may be anything, and the client starts again.
         let Ok(record) = parse::<Record>(&key, &bytes) else { return Ok(None) };
         let resumed = State::resume(self, id.0, record, version).await?;
-        Ok(resumed.map(|(repository, state, touched)| Live::new(repository, state, touched)))
+        Ok(resumed.map(|(whose, state, touched)| Live::new(whose, state, touched)))
     }
 
-    async fn save_session(
-        &self,
-        id: UploadId,
-        repository: &RepositoryName,
-        state: &mut State,
-        touched: u64,
-    ) -> Result<(), Error> {
-        let record = Live::record(repository, state, touched);
+    async fn save_session(&self, id: UploadId, whose: &Whose, state: &mut State, touched: u64) -> Result<(), Error> {
+        let record = Live::record(whose, state, touched);
         match &mut state.data {
             Data::Parts(data) => data.save(self, id.0, record).await,
             Data::File(data) if data.held.is_some() => Ok(()),
@@ -345,7 +346,7 @@ impl Upload {
     pub async fn save(mut self) -> Result<u64, Error> {
         let touched = seconds(self.store.objects.clock.now());
         self.live.touched.store(touched, Ordering::Relaxed);
-        let saved = self.store.save_session(self.id, &self.live.repository, &mut self.state, touched).await;
+        let saved = self.store.save_session(self.id, &self.live.whose, &mut self.state, touched).await;
         if let Err(Error::Contended { .. }) = saved {
             // Another process has gone on with it: what this one has is worth nothing any more.
             self.state.ended = true;

@@ -1,9 +1,10 @@
 //! What requests are answered.
 
 use std::error::Error;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
@@ -14,6 +15,10 @@ use server::{Body, RequestId};
 pub(crate) enum Refusal {
     /// Without the token, or with another.
     Unauthorized,
+    /// After too many wrong ones: not before that.
+    Wait(Duration),
+    /// Known, and without the right to do this.
+    Denied(String),
     /// Nothing is there.
     Unknown(String),
     /// Something is, for other methods.
@@ -35,10 +40,12 @@ impl Refusal {
     fn parts(&self, request_id: RequestId) -> (StatusCode, &'static str, String) {
         match self {
             Self::Unauthorized => {
-                let message =
-                    "the token is missing or wrong: send Authorization: Bearer TOKEN, with the token of the server's token file";
+                let message = "the token is missing or wrong: send Authorization: Bearer TOKEN, with the token of the server's token file, or \
+                     log in as somebody to whom the rules give admin";
                 (StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message.to_owned())
             }
+            Self::Wait(_) => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many wrong passwords".to_owned()),
+            Self::Denied(why) => (StatusCode::FORBIDDEN, "DENIED", why.clone()),
             Self::Unknown(what) => (StatusCode::NOT_FOUND, "UNKNOWN", what.clone()),
             Self::Method(allow) => (StatusCode::METHOD_NOT_ALLOWED, "METHOD", format!("this can be asked by {allow}")),
             Self::Invalid(why) => (StatusCode::BAD_REQUEST, "INVALID", why.clone()),
@@ -62,6 +69,9 @@ impl Refusal {
         match self {
             Self::Unauthorized => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"roadstead\""));
+            }
+            Self::Wait(wait) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().saturating_add(1)));
             }
             Self::Method(allow) => {
                 headers.insert(ALLOW, HeaderValue::from_static(allow));

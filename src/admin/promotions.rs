@@ -8,12 +8,11 @@ use serde_json::{Value, json};
 use server::Body;
 
 use crate::answer::{Refusal, json};
+use crate::gate::Operator;
 use crate::route::Verb;
 use crate::service::Admin;
 use crate::view::time;
 
-/// Who asks: there is one token, and whoever has it.
-const OPERATOR: &str = "operator";
 /// The longest reason that is kept, in characters.
 const LONGEST_REASON: usize = 300;
 
@@ -70,9 +69,9 @@ impl From<OperateError> for Refusal {
 }
 
 impl Admin {
-    pub(crate) async fn promotions(&self) -> Result<Response<Body>, Refusal> {
+    pub(crate) async fn promotions(&self, operator: &Operator) -> Result<Response<Body>, Refusal> {
         let mut shown = Vec::new();
-        for rule in self.parts().promotions.all() {
+        for rule in self.parts().promotions.all().filter(|rule| operator.may_promote(rule)) {
             let ledger = self.ledger(&rule.name).await?;
             shown.push(self.shown_rule(rule, &ledger));
         }
@@ -121,18 +120,25 @@ impl Admin {
         json(StatusCode::OK, &shown)
     }
 
-    pub(crate) async fn operate(&self, name: &str, verb: Verb, body: &[u8]) -> Result<Response<Body>, Refusal> {
+    pub(crate) async fn operate(
+        &self,
+        name: &str,
+        verb: Verb,
+        operator: &Operator,
+        body: &[u8],
+    ) -> Result<Response<Body>, Refusal> {
+        let by = operator.name.as_str();
         let rule = self.known_rule(name)?;
         let asked = asked(body)?;
         let promotions = &self.parts().promotions;
         let event = format!("request-{}", uuid_of(self.parts().clock.now()));
         let number = match verb {
-            Verb::Run => Some(promotions.promote(name, asked.tag.as_ref(), OPERATOR, &event).await?),
-            Verb::Rollback => Some(promotions.rollback(name, asked.digest.as_ref(), OPERATOR, &event).await?),
+            Verb::Run => Some(promotions.promote(name, asked.tag.as_ref(), by, &event).await?),
+            Verb::Rollback => Some(promotions.rollback(name, asked.digest.as_ref(), by, &event).await?),
             Verb::Hold => {
                 let why: String = asked.why.unwrap_or_default().chars().take(LONGEST_REASON).collect();
                 let why = if why.trim().is_empty() { "held by hand".to_owned() } else { why };
-                promotions.hold(name, OPERATOR, &why).await?;
+                promotions.hold(name, by, &why).await?;
                 None
             }
             Verb::Release => {
@@ -142,11 +148,12 @@ impl Admin {
             Verb::Approve => {
                 let digest =
                     asked.digest.ok_or_else(|| Refusal::Invalid("write which: {\"digest\": \"sha256:…\"}".to_owned()))?;
-                promotions.approve(name, &digest, OPERATOR).await?;
+                promotions.approve(name, &digest, by).await?;
                 None
             }
         };
-        tracing::info!(promotion = name, ?verb, "an operator acted on a promotion");
+        self.note(operator, "promotion", format!("{verb:?} {name}").to_lowercase());
+        tracing::info!(promotion = name, ?verb, by, "an operator acted on a promotion");
         if !matches!(verb, Verb::Hold) {
             promotions.wake(rule);
         }

@@ -45,6 +45,12 @@ pub(crate) enum Route {
     Cancel(JobId),
     /// `POST /api/v1/jobs/ID/retry`.
     Retry(JobId),
+    /// `GET /api/v1/robots`: with their tokens, of which the secret part is not known any more.
+    Robots,
+    /// `POST /api/v1/robots/NAME/tokens`: a new token.
+    MakeRobot(String),
+    /// `DELETE /api/v1/robots/NAME`, `DELETE /api/v1/robots/NAME/tokens/ID`.
+    RemoveRobot(String, Option<String>),
 }
 
 /// What is done with a promotion.
@@ -85,6 +91,7 @@ impl Route {
         let get =
             |route| if matches!(*method, Method::GET | Method::HEAD) { Ok(route) } else { Err(Refusal::Method("GET, HEAD")) };
         let post = |route| if *method == Method::POST { Ok(route) } else { Err(Refusal::Method("POST")) };
+        let delete = |route| if *method == Method::DELETE { Ok(route) } else { Err(Refusal::Method("DELETE")) };
         match segments.as_slice() {
             ["mirrors"] => get(Self::Mirrors),
             ["mirrors", name] => get(Self::Mirror((*name).to_owned())),
@@ -104,6 +111,10 @@ impl Route {
             ["hooks"] => get(Self::Hooks),
             ["hooks", name] => get(Self::Hook((*name).to_owned())),
             ["hooks", name, "dead", id, "redeliver"] => post(Self::Redeliver((*name).to_owned(), (*id).to_owned())),
+            ["robots"] => get(Self::Robots),
+            ["robots", name] => delete(Self::RemoveRobot((*name).to_owned(), None)),
+            ["robots", name, "tokens"] => post(Self::MakeRobot((*name).to_owned())),
+            ["robots", name, "tokens", id] => delete(Self::RemoveRobot((*name).to_owned(), Some((*id).to_owned()))),
             ["jobs"] => get(Self::Jobs),
             ["jobs", id] => get(Self::Job(job(id)?)),
             ["jobs", id, "events"] => get(Self::Events(job(id)?)),
@@ -133,6 +144,9 @@ impl Route {
             Self::Events(_) => "admin_job_events",
             Self::Cancel(_) => "admin_job_cancel",
             Self::Retry(_) => "admin_job_retry",
+            Self::Robots => "admin_robots",
+            Self::MakeRobot(_) => "admin_robot_token",
+            Self::RemoveRobot(..) => "admin_robot_remove",
         }
     }
 }

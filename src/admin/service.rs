@@ -7,22 +7,23 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use auth::Auth;
 use bytes::Bytes;
 use hooks::Hooks;
-use http::header::AUTHORIZATION;
 use http::request::Parts as Head;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
 use jobs::Jobs;
 use mirror::Mirrors;
 use promotion::Promotions;
-use server::{Body, Pending, RequestBody, RequestLog};
-use telemetry::Clock;
+use server::{Body, Peer, Pending, RequestBody, RequestLog};
+use telemetry::{Audit, Clock};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::Refusal;
 use crate::deliveries::Deliveries;
+use crate::gate::Operator;
 use crate::route::Route;
 use crate::token::Token;
 
@@ -33,6 +34,10 @@ const LARGEST_BODY: usize = 64 * 1024;
 pub struct Parts {
     /// What lets a request in.
     pub token: Token,
+    /// Makes out who asks, where there are rules.
+    pub auth: Option<Auth>,
+    /// Where it is written down what was done by whom.
+    pub audit: Audit,
     /// Durable work.
     pub jobs: Jobs,
     /// Mirrors.
@@ -76,38 +81,44 @@ impl Admin {
             let response = pending.service().take(name, &head, body).await;
             return pending.answer(response);
         }
-        let asked = pending.service().let_in(&head);
-        pending.set_route(asked.as_ref().map_or("admin", Route::label));
+        let asked = pending.service().let_in(&head, body.peer()).await;
+        pending.set_route(asked.as_ref().map_or("admin", |(route, _)| route.label()));
         let answered = match asked {
-            Ok(route) => pending.service().answer(route, body).await,
-            Err(refusal) => Err(refusal),
+            Ok((route, operator)) => pending.service().answer(route, &operator, body).await,
+            Err(refusal) => {
+                pending.service().note_refusal(&refusal, head.uri.path(), body.peer());
+                Err(refusal)
+            }
         };
         let response = answered.unwrap_or_else(|refusal| refusal.response(pending.id()));
         pending.answer(response)
     }
 
     /// What is asked, of those who may ask.
-    fn let_in(&self, head: &Head) -> Result<Route, Refusal> {
-        if !self.0.token.is(head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok())) {
-            return Err(Refusal::Unauthorized);
-        }
-        Route::parse(&head.method, head.uri.path(), head.uri.query())
+    async fn let_in(&self, head: &Head, peer: Option<&Peer>) -> Result<(Route, Operator), Refusal> {
+        let operator = self.operator(&head.headers, peer).await?;
+        let route = Route::parse(&head.method, head.uri.path(), head.uri.query())?;
+        self.check_route(&route, &operator)?;
+        Ok((route, operator))
     }
 
-    async fn answer(&self, route: Route, body: RequestBody) -> Result<Response<Body>, Refusal> {
+    async fn answer(&self, route: Route, operator: &Operator, body: RequestBody) -> Result<Response<Body>, Refusal> {
         match route {
             Route::Mirrors => self.mirrors().await,
             Route::Mirror(name) => self.mirror(&name).await,
             Route::Runs(name, count) => self.runs(&name, count).await,
             Route::Run(name) => self.run_mirror(&name, &whole(body).await?).await,
-            Route::Promotions => self.promotions().await,
+            Route::Promotions => self.promotions(operator).await,
             Route::Promotion(name) => self.promotion(&name).await,
             Route::Diff(name, tag) => self.diff(&name, tag.as_deref()).await,
             Route::Check(name) => self.check(&name).await,
-            Route::Operate(name, verb) => self.operate(&name, verb, &whole(body).await?).await,
+            Route::Operate(name, verb) => self.operate(&name, verb, operator, &whole(body).await?).await,
             Route::Hooks => self.hooks().await,
             Route::Hook(name) => self.hook(&name).await,
             Route::Redeliver(name, id) => self.redeliver(&name, &id).await,
+            Route::Robots => self.robots().await,
+            Route::MakeRobot(name) => self.make_robot(&name, operator, &whole(body).await?).await,
+            Route::RemoveRobot(name, id) => self.remove_robot(&name, id.as_deref(), operator).await,
             Route::Jobs => self.jobs().await,
             Route::Job(id) => self.job(id).await,
             Route::Events(id) => self.events(id).await,

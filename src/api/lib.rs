@@ -4,11 +4,15 @@
 //! Beside it stand the three endpoints that an operator's machinery asks for: `/livez`, `/readyz` and `/metrics`.
 
 mod body;
+mod caller;
+mod challenge;
 mod change;
 mod error;
 mod guard;
+mod limits;
 mod listing;
 mod names;
+mod notes;
 mod pull;
 mod push;
 mod query;
@@ -17,8 +21,10 @@ mod respond;
 #[doc(hidden)]
 pub mod route;
 mod service;
+mod token;
 mod uploads;
 
-pub use guard::{Access, Action, Guard};
+pub use guard::{Guard, Rules};
+pub use limits::{Limit, Limits, Per};
 pub use names::{Names, Resolved, Resolving};
 pub use service::{Api, Parts, Readiness};

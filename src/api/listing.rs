@@ -5,6 +5,7 @@ use oci::{Descriptor, Digest, Error, Listing, Page, ReferrersList, RepositoryNam
 use serde::Serialize;
 use server::Body;
 
+use crate::caller::Caller;
 use crate::route::Source;
 use crate::service::Api;
 use crate::{query, respond};
@@ -60,13 +61,40 @@ impl Api {
         Ok(response)
     }
 
-    /// Docker's listing of all repositories.
-    pub(crate) async fn catalog(&self, page: &Page) -> Result<Response<Body>, Error> {
-        let listing = self.parts().registry.repositories(page).await?;
+    /// Docker's listing of all repositories: of those that the caller may pull.
+    pub(crate) async fn catalog(&self, page: &Page, caller: &Caller) -> Result<Response<Body>, Error> {
+        let registry = &self.parts().registry;
+        let mut listing = registry.repositories(page).await?;
+        if caller.identity().is_some() {
+            let wanted = page.limit.unwrap_or(usize::MAX).min(registry.limits().page);
+            listing = self.visible(listing, wanted, caller).await?;
+        }
         let body = Catalog { repositories: &listing.entries };
         let mut response = respond::json("application/json", &body)?;
         self.finish_listing(&mut response, &listing, "_catalog", page, &[]);
         Ok(response)
+    }
+
+    /// A page of what the caller may see: what he may not see has no place on it, and leaves none empty.
+    async fn visible(
+        &self,
+        mut listing: Listing<RepositoryName>,
+        wanted: usize,
+        caller: &Caller,
+    ) -> Result<Listing<RepositoryName>, Error> {
+        let mut seen: Vec<RepositoryName> = Vec::new();
+        loop {
+            seen.extend(listing.entries.into_iter().filter(|name| caller.may_see(name)));
+            if seen.len() > wanted || listing.next.is_none() {
+                break;
+            }
+            let next = Page { limit: None, last: listing.next };
+            listing = self.parts().registry.repositories(&next).await?;
+        }
+        let has_more = seen.len() > wanted;
+        seen.truncate(wanted);
+        let next = if has_more { seen.last().map(RepositoryName::to_string) } else { None };
+        Ok(Listing { entries: seen, next, warning: None })
     }
 
     /// `Link` with everything that the next request must repeat, and `Warning`.

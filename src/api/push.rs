@@ -3,9 +3,10 @@
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response, StatusCode};
 use oci::{Digest, Error, Reference, RepositoryName, Tag};
-use registry::{ManifestPush, Origin, Registry};
-use server::{Body, Peer, RequestBody};
+use registry::{ManifestPush, Registry};
+use server::{Body, RequestBody};
 
+use crate::caller::Caller;
 use crate::service::Api;
 use crate::{body, respond};
 
@@ -14,9 +15,8 @@ const MAX_TAGS: usize = 64;
 
 impl Api {
     /// The registry, whose changes are those of whoever sent the request.
-    fn registry_for(&self, peer: Option<&Peer>) -> Registry {
-        let from = peer.map(|peer| peer.addr().ip().to_string());
-        self.parts().registry.on_behalf(Origin { by: None, from })
+    pub(crate) fn registry_for(&self, caller: &Caller) -> Registry {
+        self.parts().registry.on_behalf(caller.origin())
     }
 
     /// [end-7] PUT of a manifest.
@@ -27,17 +27,19 @@ impl Api {
         tags: Vec<Tag>,
         headers: &HeaderMap,
         request: RequestBody,
+        caller: &Caller,
     ) -> Result<Response<Body>, Error> {
         self.parts().names.check_push(name)?;
         if tags.len() > MAX_TAGS {
             return Err(Error::TooManyTags { limit: MAX_TAGS });
         }
-        let registry = self.registry_for(request.peer());
+        let registry = self.registry_for(caller);
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let bytes = body::collect(request, self.parts().registry.limits().manifest_size).await?;
+        let body::Collected { bytes, room } = body::collect(request, self.room()).await?;
         let location = self.location(&format!("{name}/manifests/{reference}"));
         let push = ManifestPush { reference, tags, content_type, bytes };
         let pushed = registry.push_manifest(name, push).await?;
+        drop(room);
         let mut response = respond::empty(StatusCode::CREATED);
         respond::locate(&mut response, &location);
         respond::set(&mut response, respond::CONTENT_DIGEST, pushed.digest.to_string());
@@ -55,9 +57,9 @@ impl Api {
         &self,
         name: &RepositoryName,
         reference: &Reference,
-        peer: Option<&Peer>,
+        caller: &Caller,
     ) -> Result<Response<Body>, Error> {
-        let registry = self.registry_for(peer);
+        let registry = self.registry_for(caller);
         match reference {
             Reference::Tag(tag) => registry.delete_tag(name, tag).await?,
             Reference::Digest(digest) => registry.delete_manifest(name, digest).await?,
@@ -66,8 +68,13 @@ impl Api {
     }
 
     /// [end-10] DELETE of a blob.
-    pub(crate) async fn delete_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Response<Body>, Error> {
-        self.parts().registry.delete_blob(name, digest).await?;
+    pub(crate) async fn delete_blob(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        caller: &Caller,
+    ) -> Result<Response<Body>, Error> {
+        self.registry_for(caller).delete_blob(name, digest).await?;
         Ok(respond::empty(StatusCode::ACCEPTED))
     }
 }

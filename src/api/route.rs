@@ -19,6 +19,8 @@ pub enum Route {
     Ready,
     /// `GET /metrics`.
     Metrics,
+    /// `GET` and `POST /token`. [distribution, spec/auth]
+    Token { query: Option<String>, by_form: bool },
     /// `GET /v2/` [end-1].
     Version,
     /// `GET /v2/_catalog`, Docker's extension.
@@ -91,6 +93,9 @@ impl Route {
     pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, Refusal> {
         let path = percent_decode_str(path).decode_utf8();
         let path = path.map_err(|_| Error::NameInvalid { reason: "the path is not UTF-8".to_owned() })?;
+        if path == "/token" {
+            return token(method, query);
+        }
         let query = Query::parse(query);
         match path.as_ref() {
             "/livez" => return reading(method).map(|()| Self::Live),
@@ -205,6 +210,7 @@ impl Route {
             Self::Live
             | Self::Ready
             | Self::Metrics
+            | Self::Token { .. }
             | Self::Version
             | Self::Catalog { .. }
             | Self::Tags { .. }
@@ -225,6 +231,7 @@ impl Route {
             Self::Live
             | Self::Ready
             | Self::Metrics
+            | Self::Token { .. }
             | Self::Version
             | Self::Catalog { .. }
             | Self::PushManifest { .. }
@@ -247,6 +254,7 @@ impl Route {
             Self::Live => "live",
             Self::Ready => "ready",
             Self::Metrics => "metrics",
+            Self::Token { .. } => "token",
             Self::Version => "version",
             Self::Catalog { .. } => "catalog",
             Self::Tags { .. } => "tags",
@@ -269,6 +277,14 @@ impl Route {
 
 fn reading(method: &Method) -> Result<(), Refusal> {
     if matches!(*method, Method::GET | Method::HEAD) { Ok(()) } else { Err(Refusal::Method { allow: "GET, HEAD" }) }
+}
+
+fn token(method: &Method, query: Option<&str>) -> Result<Route, Refusal> {
+    match *method {
+        Method::GET => Ok(Route::Token { query: query.map(str::to_owned), by_form: false }),
+        Method::POST => Ok(Route::Token { query: None, by_form: true }),
+        _ => Err(Refusal::Method { allow: "GET, POST" }),
+    }
 }
 
 /// The last two segments of a path, and what stands before them: nothing, or a slash and more.

@@ -13,12 +13,16 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use oci::{Discover, Error, Pull};
 use registry::Registry;
 use server::{Body, Pending, RequestBody, RequestId, RequestLog};
-use telemetry::Metrics;
+use telemetry::{Audit, Clock, Metrics};
 use tokio_util::task::TaskTracker;
 
+use crate::body::Room;
+use crate::caller::Caller;
 use crate::change::ToTheEnd;
-use crate::guard::Guard;
+use crate::guard::{Guard, Wanted, wanted};
+use crate::limits::Limits;
 use crate::names::{Names, Resolved};
+use crate::notes::length;
 use crate::route::{Refusal, Route};
 use crate::{error, respond};
 
@@ -32,6 +36,7 @@ pub struct Readiness(Arc<State>);
 struct State {
     running: AtomicBool,
     trouble: Mutex<Option<&'static str>>,
+    warnings: Mutex<Vec<String>>,
 }
 
 impl Readiness {
@@ -43,6 +48,15 @@ impl Readiness {
     /// Says what keeps it from its work, if something does.
     pub fn set_trouble(&self, trouble: Option<&'static str>) {
         *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// Says what will keep it from its work if nobody sees to it, such as a certificate that expires soon.
+    pub fn set_warnings(&self, warnings: Vec<String>) {
+        *self.0.warnings.lock().unwrap_or_else(PoisonError::into_inner) = warnings;
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.0.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn trouble(&self) -> Option<&'static str> {
@@ -65,6 +79,12 @@ pub struct Parts {
     pub names: Arc<dyn Names>,
     /// Who may do what.
     pub guard: Guard,
+    /// How much somebody may ask.
+    pub limits: Limits,
+    /// Where it is written down what was done by whom.
+    pub audit: Audit,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
     /// What `/readyz` tells.
     pub readiness: Readiness,
     /// What `/metrics` tells.
@@ -77,24 +97,43 @@ pub struct Parts {
     pub external_url: String,
 }
 
+/// Of a request, what its answer needs beside its route.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'request> {
+    pub(crate) caller: &'request Caller,
+    pub(crate) request_id: &'request str,
+}
+
 /// The API as a tower service. Cheap to clone.
 #[derive(Clone)]
-pub struct Api(Arc<Parts>);
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    /// For manifests on their way in.
+    room: Room,
+}
 
 impl Api {
     /// The API over these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        let room = Room::new(parts.registry.limits().manifest_size);
+        Self(Arc::new(Inner { parts, room }))
     }
 
     pub(crate) fn parts(&self) -> &Parts {
-        &self.0
+        &self.0.parts
+    }
+
+    /// What manifests on their way in may take.
+    pub(crate) fn room(&self) -> &Room {
+        &self.0.room
     }
 
     /// The URL of something under `/v2/`.
     pub(crate) fn location(&self, path: &str) -> String {
-        format!("{}/v2/{path}", self.0.external_url)
+        format!("{}/v2/{path}", self.0.parts.external_url)
     }
 
     #[expect(clippy::manual_async_fn, reason = "an async fn has each of its parameters twice in its state")]
@@ -130,9 +169,20 @@ impl Api {
         request_id: RequestId,
     ) -> impl Future<Output = Result<Response<Body>, Error>> + Send {
         async move {
+            let caller = match wanted(&route) {
+                Wanted::Nothing => Caller::anybody(body.peer()),
+                _ => match self.0.parts.guard.identify(headers, body.peer()).await {
+                    Ok(caller) => caller,
+                    Err(denial) => return Ok(self.deny(&denial, &route, None, headers, body.peer(), request_id.as_str())),
+                },
+            };
+            let pass = match self.enter(&route, &caller, headers) {
+                Ok(pass) => pass,
+                Err(denial) => return Ok(self.deny(&denial, &route, Some(&caller), headers, body.peer(), request_id.as_str())),
+            };
             let mut namespace = None;
             if let Some(source) = route.source_mut() {
-                match self.0.names.resolve(&source.name, source.namespace.as_deref()).await? {
+                match self.0.parts.names.resolve(&source.name, source.namespace.as_deref()).await? {
                     Resolved::Hosted => source.hosted = true,
                     Resolved::Cached { repository, namespace: from } => {
                         if repository != source.name {
@@ -142,14 +192,18 @@ impl Api {
                     }
                 }
             }
-            self.0.guard.check(&route)?;
+            if let Err(denial) = self.0.parts.guard.check(&route, &caller) {
+                return Ok(self.deny(&denial, &route, Some(&caller), headers, body.peer(), request_id.as_str()));
+            }
             let mut response = if route.is_change() {
                 self.refuse_web_pages(headers)?;
                 let (api, headers) = (self.clone(), headers.clone());
-                let change = async move { api.dispatch(route, &headers, body, request_id.as_str()).await };
-                ToTheEnd::new(change, self.0.tasks.clone()).await?
+                let change = async move { api.change(route, &headers, body, request_id, &caller, pass).await };
+                ToTheEnd::new(change, self.0.parts.tasks.clone()).await?
             } else {
-                Box::pin(self.dispatch(route, headers, body, request_id.as_str())).await?
+                let response = Box::pin(self.dispatch(route, headers, body, request_id.as_str(), &caller)).await?;
+                pass.took(length(&response));
+                response
             };
             if let Some(namespace) = namespace {
                 respond::set(&mut response, respond::NAMESPACE, namespace);
@@ -162,51 +216,62 @@ impl Api {
     /// client of registries sends an `Origin`; a page other than our own that changes something is nobody's wish.
     fn refuse_web_pages(&self, headers: &HeaderMap) -> Result<(), Error> {
         let Some(origin) = headers.get(http::header::ORIGIN) else { return Ok(()) };
-        if !self.0.external_url.is_empty() && origin.as_bytes() == self.0.external_url.as_bytes() {
+        if !self.0.parts.external_url.is_empty() && origin.as_bytes() == self.0.parts.external_url.as_bytes() {
             return Ok(());
         }
         Err(Error::Denied { reason: "web pages may not change what is stored here".to_owned() })
     }
 
-    async fn dispatch(
+    pub(crate) async fn dispatch(
         &self,
         route: Route,
         headers: &HeaderMap,
         body: RequestBody,
         request_id: &str,
+        caller: &Caller,
     ) -> Result<Response<Body>, Error> {
+        let asked = Asked { caller, request_id };
         match route {
             Route::Live => Ok(respond::full("text/plain", "ok\n")),
             Route::Ready => Ok(self.ready()),
-            Route::Metrics => Ok(respond::full(telemetry::CONTENT_TYPE, self.0.metrics.encode())),
+            Route::Metrics => Ok(respond::full(telemetry::CONTENT_TYPE, self.0.parts.metrics.encode())),
+            Route::Token { query, by_form } => {
+                Ok(Box::pin(self.token_or_denial(query.as_deref(), by_form, headers, body, request_id)).await)
+            }
             Route::Version => Ok(respond::full("application/json", "{}")),
-            Route::Catalog { page } => Box::pin(self.catalog(&page)).await,
+            Route::Catalog { page } => Box::pin(self.catalog(&page, caller)).await,
             Route::Tags { source, page } => self.tags(&source, &page).await,
             Route::Referrers { source, subject, artifact_type, page } => {
                 Box::pin(self.referrers(&source, &subject, artifact_type, &page)).await
             }
             Route::PullManifest { source, reference, head } => self.pull_manifest(&source, &reference, head, headers).await,
             Route::PushManifest { name, reference, tags } => {
-                Box::pin(self.push_manifest(&name, reference, tags, headers, body)).await
+                Box::pin(self.push_manifest(&name, reference, tags, headers, body, caller)).await
             }
-            Route::DeleteManifest { name, reference } => Box::pin(self.delete_manifest(&name, &reference, body.peer())).await,
+            Route::DeleteManifest { name, reference } => Box::pin(self.delete_manifest(&name, &reference, caller)).await,
             Route::PullBlob { source, digest, head: true } => self.stat_blob(&source, &digest, headers).await,
             Route::PullBlob { source, digest, head: false } => self.pull_blob(&source, &digest, headers).await,
-            Route::DeleteBlob { name, digest } => Box::pin(self.delete_blob(&name, &digest)).await,
-            Route::StartUpload { name, algorithm } => Box::pin(self.start_upload(&name, algorithm)).await,
-            Route::PushBlob { name, digest } => Box::pin(self.push_blob(&name, &digest, body)).await,
-            Route::MountBlob { name, digest, from } => Box::pin(self.mount_blob(&name, &digest, from.as_ref())).await,
-            Route::UploadStatus { name, id } => Box::pin(self.upload_status(&name, id)).await,
-            Route::AppendUpload { name, id } => Box::pin(self.append_upload(&name, id, headers, body, request_id)).await,
-            Route::FinishUpload { name, id, digest } => {
-                Box::pin(self.finish_upload(&name, id, &digest, headers, body, request_id)).await
+            Route::DeleteBlob { name, digest } => Box::pin(self.delete_blob(&name, &digest, caller)).await,
+            Route::StartUpload { name, algorithm } => Box::pin(self.start_upload(&name, algorithm, caller)).await,
+            Route::PushBlob { name, digest } => Box::pin(self.push_blob(&name, &digest, body, caller)).await,
+            Route::MountBlob { ref name, ref digest, ref from } => {
+                let mounted = Box::pin(self.mount_blob(name, digest, from.as_ref(), caller)).await?;
+                Ok(mounted.unwrap_or_else(|denial| self.deny(&denial, &route, Some(caller), headers, body.peer(), request_id)))
             }
-            Route::CancelUpload { name, id } => Box::pin(self.cancel_upload(&name, id)).await,
+            Route::UploadStatus { name, id } => Box::pin(self.upload_status(&name, id, caller)).await,
+            Route::AppendUpload { name, id } => Box::pin(self.append_upload(&name, id, headers, body, asked)).await,
+            Route::FinishUpload { name, id, digest } => {
+                Box::pin(self.finish_upload(&name, id, &digest, headers, body, asked)).await
+            }
+            Route::CancelUpload { name, id } => Box::pin(self.cancel_upload(&name, id, caller)).await,
         }
     }
 
     fn ready(&self) -> Response<Body> {
-        let Some(trouble) = self.0.readiness.trouble() else { return respond::full("text/plain", "ok\n") };
+        let Some(trouble) = self.0.parts.readiness.trouble() else {
+            let warnings = self.0.parts.readiness.warnings().into_iter().map(|warning| format!("warning: {warning}\n"));
+            return respond::full("text/plain", format!("ok\n{}", warnings.collect::<String>()));
+        };
         let mut response = respond::full("text/plain", format!("not ready: {trouble}\n"));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         response
@@ -230,7 +295,11 @@ impl tower::Service<Request<RequestBody>> for Api {
 impl Api {
     /// Answers a request, as the service does, for those who have it among others.
     pub fn respond(&self, request: Request<RequestBody>) -> <Self as tower::Service<Request<RequestBody>>>::Future {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        // HTTP/2 has it in another place. [RFC 9113 section 8.3.1]
+        if let Some(authority) = head.uri.authority().and_then(|authority| authority.as_str().parse().ok()) {
+            head.headers.insert(http::header::HOST, authority);
+        }
         let pending = Pending::new(self.clone(), &head, body.peer().cloned());
         // What is parsed here is not part of the future, which should be small: it is allocated for every request.
         let parsed = Route::parse(&head.method, head.uri.path(), head.uri.query());
@@ -240,12 +309,12 @@ impl Api {
 
 impl AsRef<RequestLog> for Api {
     fn as_ref(&self) -> &RequestLog {
-        &self.0.requests
+        &self.0.parts.requests
     }
 }
 
 impl fmt::Debug for Api {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Api").field("registry", &self.0.registry).finish_non_exhaustive()
+        formatter.debug_struct("Api").field("registry", &self.0.parts.registry).finish_non_exhaustive()
     }
 }

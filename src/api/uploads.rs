@@ -6,14 +6,21 @@ use oci::{Algorithm, ContentRange, Digest, Error, RepositoryName};
 use registry::UploadId;
 use server::{Body, RequestBody};
 
-use crate::service::Api;
+use crate::caller::Caller;
+use crate::guard::Denial;
+use crate::service::{Api, Asked};
 use crate::{body, error, respond};
 
 impl Api {
     /// [end-4a, end-4c] POST that opens a session.
-    pub(crate) async fn start_upload(&self, name: &RepositoryName, algorithm: Algorithm) -> Result<Response<Body>, Error> {
+    pub(crate) async fn start_upload(
+        &self,
+        name: &RepositoryName,
+        algorithm: Algorithm,
+        caller: &Caller,
+    ) -> Result<Response<Body>, Error> {
         self.parts().names.check_push(name)?;
-        let id = self.parts().registry.start_upload(name, algorithm).await?;
+        let id = self.registry_for(caller).start_upload(name, algorithm).await?;
         Ok(self.session(StatusCode::ACCEPTED, name, id, 0))
     }
 
@@ -23,29 +30,45 @@ impl Api {
         name: &RepositoryName,
         digest: &Digest,
         request: RequestBody,
+        caller: &Caller,
     ) -> Result<Response<Body>, Error> {
         self.parts().names.check_push(name)?;
-        self.parts().registry.push_blob(name, digest, body::stream(request)).await?;
+        self.registry_for(caller).push_blob(name, digest, body::stream(request)).await?;
         Ok(self.created(name, digest))
     }
 
-    /// [end-11] POST that mounts a blob, or opens a session where it cannot be.
+    /// [end-11] POST that mounts a blob, or opens a session where it cannot be: also where the caller may not pull what he wants to
+    /// mount, so that he learns nothing of what is there. `Err` of the inner kind where he may, and his token is for less: clients do
+    /// not know before which token a mount needs, and fetch it when they are told.
     pub(crate) async fn mount_blob(
         &self,
         name: &RepositoryName,
         digest: &Digest,
         from: Option<&RepositoryName>,
-    ) -> Result<Response<Body>, Error> {
+        caller: &Caller,
+    ) -> Result<Result<Response<Body>, Denial>, Error> {
         self.parts().names.check_push(name)?;
-        if self.parts().registry.mount_blob(name, digest, from).await? {
-            return Ok(self.created(name, digest));
+        let registry = self.registry_for(caller);
+        if registry.mount_blob(name, digest, from, &|name| caller.may_pull(name)).await? {
+            return Ok(Ok(self.created(name, digest)));
         }
-        self.start_upload(name, digest.algorithm()).await
+        if caller.has_token()
+            && let Some(from) = registry.mountable_from(digest, from, &|name| caller.may_see(name)).await?
+        {
+            let scope = format!("repository:{name}:pull,push repository:{from}:pull");
+            return Ok(Err(Denial::Challenge { scope: Some(scope), error: Some("insufficient_scope") }));
+        }
+        self.start_upload(name, digest.algorithm(), caller).await.map(Ok)
     }
 
     /// [end-13] GET of a session's state.
-    pub(crate) async fn upload_status(&self, name: &RepositoryName, id: UploadId) -> Result<Response<Body>, Error> {
-        let size = self.parts().registry.upload_size(name, id).await?;
+    pub(crate) async fn upload_status(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        caller: &Caller,
+    ) -> Result<Response<Body>, Error> {
+        let size = self.registry_for(caller).upload_size(name, id).await?;
         Ok(self.session(StatusCode::NO_CONTENT, name, id, size))
     }
 
@@ -56,12 +79,12 @@ impl Api {
         id: UploadId,
         headers: &HeaderMap,
         request: RequestBody,
-        request_id: &str,
+        asked: Asked<'_>,
     ) -> Result<Response<Body>, Error> {
         let range = content_range(headers)?;
-        match self.parts().registry.append_upload(name, id, range, body::stream(request)).await {
+        match self.registry_for(asked.caller).append_upload(name, id, range, body::stream(request)).await {
             Ok(size) => Ok(self.session(StatusCode::ACCEPTED, name, id, size)),
-            Err(Error::RangeNotSatisfiable { size }) => Ok(self.out_of_order(name, id, size, request_id)),
+            Err(Error::RangeNotSatisfiable { size }) => Ok(self.out_of_order(name, id, size, asked.request_id)),
             Err(other) => Err(other),
         }
     }
@@ -74,19 +97,24 @@ impl Api {
         digest: &Digest,
         headers: &HeaderMap,
         request: RequestBody,
-        request_id: &str,
+        asked: Asked<'_>,
     ) -> Result<Response<Body>, Error> {
         let range = content_range(headers)?;
-        match self.parts().registry.finish_upload(name, id, digest, range, body::stream(request)).await {
+        match self.registry_for(asked.caller).finish_upload(name, id, digest, range, body::stream(request)).await {
             Ok(()) => Ok(self.created(name, digest)),
-            Err(Error::RangeNotSatisfiable { size }) => Ok(self.out_of_order(name, id, size, request_id)),
+            Err(Error::RangeNotSatisfiable { size }) => Ok(self.out_of_order(name, id, size, asked.request_id)),
             Err(other) => Err(other),
         }
     }
 
     /// [end-14] DELETE of a session.
-    pub(crate) async fn cancel_upload(&self, name: &RepositoryName, id: UploadId) -> Result<Response<Body>, Error> {
-        self.parts().registry.cancel_upload(name, id).await?;
+    pub(crate) async fn cancel_upload(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        caller: &Caller,
+    ) -> Result<Response<Body>, Error> {
+        self.registry_for(caller).cancel_upload(name, id).await?;
         Ok(respond::empty(StatusCode::NO_CONTENT))
     }
 

@@ -6,6 +6,7 @@ use oci::RepositoryName;
 
 use crate::policy::{Policy, Verb};
 use crate::principal::Principal;
+use crate::scope::Scope;
 use crate::token::Granted;
 
 /// Somebody who asks, and how it is known.
@@ -14,6 +15,10 @@ pub struct Identity {
     pub(crate) principal: Principal,
     /// What the token says that it is for; `None` without one of ours.
     pub(crate) access: Option<Vec<Granted>>,
+    /// What tells the token of a robot from its others.
+    pub(crate) stamp: Option<String>,
+    /// When what it is known by is over, in seconds since 1970; `None` where nothing ends it.
+    pub(crate) until: Option<u64>,
     pub(crate) policy: Arc<Policy>,
 }
 
@@ -43,6 +48,50 @@ impl Identity {
     #[must_use]
     pub fn may(&self, verb: Verb, repository: Option<&RepositoryName>) -> bool {
         self.policy.decide(&self.principal, verb, repository).is_allowed()
+    }
+
+    /// The same as it is by a token that was fetched for these scopes.
+    #[must_use]
+    pub fn narrowed(&self, scopes: &[Scope]) -> Self {
+        Self { access: Some(self.granted(scopes)), ..self.clone() }
+    }
+
+    /// What of these scopes it may; asking for more is no error. [distribution, spec/auth/token]
+    pub(crate) fn granted(&self, scopes: &[Scope]) -> Vec<Granted> {
+        scopes.iter().filter_map(|scope| self.granted_of(scope)).collect()
+    }
+
+    fn granted_of(&self, scope: &Scope) -> Option<Granted> {
+        let named = |actions: Vec<String>| Granted { kind: scope.kind.clone(), name: scope.name.clone(), actions };
+        match scope.kind.as_str() {
+            "repository" => {
+                let name = RepositoryName::parse(&scope.name).ok();
+                let may = |verb: &&Verb| name.as_ref().is_some_and(|name| self.may(**verb, Some(name)));
+                let actions: Vec<String> = scope.verbs.iter().filter(may).map(|verb| verb.as_str().to_owned()).collect();
+                (!actions.is_empty()).then(|| named(actions))
+            }
+            // The catalog lists what somebody may pull, so that whoever may pull anything may ask for it.
+            "registry" if scope.name == "catalog" && self.may(Verb::Pull, None) => Some(named(vec!["*".to_owned()])),
+            _ => None,
+        }
+    }
+
+    /// Was it made out by a token of ours?
+    #[must_use]
+    pub fn has_token(&self) -> bool {
+        self.access.is_some()
+    }
+
+    /// The decision about listing repositories, of which it sees those that it may pull: hidden where there is none.
+    #[must_use]
+    pub fn lists(&self) -> Verdict {
+        let has_it = |access: &Vec<Granted>| access.iter().any(|granted| granted.kind == "registry" && granted.name == "catalog");
+        match (self.may(Verb::Pull, None), self.access.as_ref().is_none_or(has_it)) {
+            (true, true) => Verdict::Allowed,
+            (true, false) => Verdict::Insufficient,
+            (false, _) if self.principal.is_anonymous() => Verdict::Unknown,
+            (false, _) => Verdict::Hidden,
+        }
     }
 
     /// The decision about a verb on a repository, as clients are told.

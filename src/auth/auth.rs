@@ -9,7 +9,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use moka::sync::Cache;
-use oci::RepositoryName;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest as _, Sha256};
 use telemetry::Clock;
@@ -18,12 +17,14 @@ use tokio::sync::Semaphore;
 use crate::access::Identity;
 use crate::credentials::Credentials;
 use crate::htpasswd::Htpasswd;
+use crate::oidc::{self, Oidc, Verified};
 use crate::patience::Patience;
-use crate::policy::{Policy, Verb};
+use crate::policy::Policy;
 use crate::principal::Principal;
+use crate::robots::{self, NewToken, RobotError, RobotToken, Robots};
 use crate::scope::Scope;
-use crate::signer::Signer;
-use crate::token::{Claims, Granted, ISSUER, REFRESH_LIFETIME};
+use crate::signer::{Records, Signer, SignerError};
+use crate::token::{Claims, Granted, ISSUER, REFRESH_LIFETIME, SHORTEST_LIFETIME};
 
 /// Passwords that are looked at together: each takes a processor for tens of milliseconds.
 const LOOKS: usize = 2;
@@ -37,6 +38,8 @@ const ACCESS: &str = "access";
 const REFRESH: &str = "refresh";
 /// The kind of accounts of the file.
 const USER: &str = "user";
+/// The kind of accounts that have tokens.
+const ROBOT: &str = "robot";
 
 /// What it is made over.
 pub struct Parts {
@@ -44,8 +47,12 @@ pub struct Parts {
     pub policy: Policy,
     /// Accounts with passwords.
     pub accounts: Htpasswd,
+    /// What verifies the tokens of other issuers.
+    pub oidc: Oidc,
     /// What signs our own tokens.
     pub signer: Signer,
+    /// Where robots are kept.
+    pub records: Arc<dyn Records>,
     /// How this server is called in tokens: what is made for another one is not taken.
     pub service: String,
     /// How long an access token is taken.
@@ -92,7 +99,9 @@ pub struct Auth(Arc<Inner>);
 struct Inner {
     policy: RwLock<Arc<Policy>>,
     accounts: RwLock<Arc<Htpasswd>>,
+    oidc: Oidc,
     signer: Signer,
+    robots: robots::Store,
     service: String,
     token_lifetime: Duration,
     patience: Patience,
@@ -112,7 +121,9 @@ impl Auth {
         Self(Arc::new(Inner {
             policy: RwLock::new(Arc::new(parts.policy)),
             accounts: RwLock::new(Arc::new(parts.accounts)),
+            oidc: parts.oidc,
             signer: parts.signer,
+            robots: robots::Store::new(parts.records, Arc::clone(&parts.clock)),
             service: parts.service,
             token_lifetime: parts.token_lifetime,
             patience: Patience::new(parts.clock),
@@ -140,6 +151,11 @@ impl Auth {
         Arc::clone(&self.0.policy.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Looks at the keys that tokens are signed with, and makes a new one if it is time. To be called now and then.
+    pub async fn renew(&self) -> Result<(), SignerError> {
+        self.0.signer.renew().await
+    }
+
     /// How this server is called in tokens.
     #[must_use]
     pub fn service(&self) -> &str {
@@ -151,7 +167,13 @@ impl Auth {
     }
 
     fn identity(&self, principal: Principal, access: Option<Vec<Granted>>) -> Identity {
-        Identity { principal, access, policy: self.policy() }
+        Identity { principal, access, stamp: None, until: None, policy: self.policy() }
+    }
+
+    /// Somebody who was made out in another way, such as by a certificate.
+    #[must_use]
+    pub fn identity_of(&self, principal: Principal) -> Identity {
+        self.identity(principal, None)
     }
 
     /// Somebody of whom nothing is known.
@@ -165,13 +187,20 @@ impl Auth {
         match Credentials::parse(authorization) {
             Credentials::None => Ok(self.anonymous()),
             Credentials::Basic { name, password } => self.by_password(&name, password, address).await,
-            Credentials::Bearer(token) => self.by_token(token.expose_secret()).await,
+            Credentials::Bearer(token) if is_robots(&token) => self.by_robot(&token, address).await,
+            Credentials::Bearer(token) => self.by_token(token.expose_secret(), address).await,
             Credentials::Strange => Err(Failure::Wrong("the header Authorization cannot be read")),
         }
     }
 
-    /// Somebody with a name and a password.
+    /// Somebody with a name and a password, or with a token in its place, which says itself whose it is.
     pub async fn by_password(&self, name: &str, password: SecretString, address: IpAddr) -> Result<Identity, Failure> {
+        if is_robots(&password) {
+            return self.by_robot(&password, address).await;
+        }
+        if !self.0.oidc.is_empty() && oidc::has_form(password.expose_secret()) {
+            return self.by_issuer(password.expose_secret(), address).await;
+        }
         let principal = || self.identity(Principal::known(USER, name), None);
         let mark = self.mark_of(name, password.expose_secret());
         if let (Some(known), Some(now)) = (self.0.passwords.get(&mark), self.stamp(name))
@@ -197,18 +226,68 @@ impl Auth {
         Ok(principal())
     }
 
-    async fn by_token(&self, token: &str) -> Result<Identity, Failure> {
+    async fn by_robot(&self, token: &SecretString, address: IpAddr) -> Result<Identity, Failure> {
+        let found = self.0.robots.owner(token.expose_secret()).await;
+        let found = found.inspect_err(|error| tracing::error!(error = %telemetry::chain(error), "robots cannot be looked up"));
+        let Ok(Some((name, token))) = found else {
+            // Nobody guesses one: a robot whose token is over must not hold up the others of its address. It waits itself.
+            if let Some(wait) = self.0.patience.wait(address, ROBOT) {
+                return Err(Failure::Wait(wait));
+            }
+            self.0.patience.failed(address, ROBOT);
+            return Err(Failure::Wrong("the token of a robot is not known, is over, or was revoked"));
+        };
+        let principal = Principal::known(ROBOT, &name).in_groups(token.groups);
+        Ok(Identity { stamp: Some(token.id), ..self.identity(principal, None) })
+    }
+
+    /// Robots and their tokens.
+    pub async fn robots(&self) -> Result<Arc<Robots>, RobotError> {
+        self.0.robots.all().await
+    }
+
+    /// Makes a token for a robot, which is made with its first one. It is told once.
+    pub async fn create_robot_token(&self, name: &str, new: &NewToken) -> Result<(RobotToken, SecretString), RobotError> {
+        self.0.robots.create(name, new).await
+    }
+
+    /// Ends a token of a robot, or all of them and the robot with them; also what clients have fetched with it.
+    pub async fn revoke_robot_token(&self, name: &str, id: Option<&str>) -> Result<(), RobotError> {
+        self.0.robots.revoke(name, id).await
+    }
+
+    /// Somebody with a token of another issuer.
+    async fn by_issuer(&self, token: &str, address: IpAddr) -> Result<Identity, Failure> {
+        if let Some(verified) = self.0.oidc.remembered(token) {
+            return Ok(self.verified(&verified));
+        }
+        if let Some(wait) = self.0.patience.wait_at(address) {
+            return Err(Failure::Wait(wait));
+        }
+        let looked = self.0.oidc.verify(token).await;
+        if looked.as_ref().is_err_and(|refusal| refusal.is_guess()) {
+            self.0.patience.failed_at(address);
+        }
+        looked.map(|verified| self.verified(&verified)).map_err(|refusal| Failure::Wrong(refusal.as_str()))
+    }
+
+    fn verified(&self, verified: &Verified) -> Identity {
+        Identity { until: Some(verified.expires), ..self.identity(verified.principal.clone(), None) }
+    }
+
+    async fn by_token(&self, token: &str, address: IpAddr) -> Result<Identity, Failure> {
         let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let claims = match self.0.tokens.get(&key) {
             Some(claims) if claims.exp > self.0.signer.now() => claims,
+            _ if !self.0.oidc.is_empty() && !oidc::says_issuer(token, ISSUER) => return self.by_issuer(token, address).await,
             _ => {
                 let claims = self.claims(token, ACCESS).await?;
                 self.0.tokens.insert(key, Arc::clone(&claims));
                 claims
             }
         };
-        self.is_current(&claims)?;
-        Ok(self.identity(claims.who.clone(), Some(claims.access.clone())))
+        self.is_current(&claims).await?;
+        Ok(Identity { until: claims.until, ..self.identity(claims.who.clone(), Some(claims.access.clone())) })
     }
 
     async fn claims(&self, token: &str, kind: &str) -> Result<Arc<Claims>, Failure> {
@@ -218,29 +297,52 @@ impl Auth {
     }
 
     /// Is the account still as it was when the token was made?
-    fn is_current(&self, claims: &Claims) -> Result<(), Failure> {
-        let Some(name) = claims.who.name().strip_prefix("user:") else { return Ok(()) };
-        if claims.stamp.is_some() && claims.stamp == self.stamp(name) {
-            return Ok(());
-        }
-        Err(Failure::Wrong("the account has another password by now, or is gone"))
+    async fn is_current(&self, claims: &Claims) -> Result<(), Failure> {
+        let is_current = match claims.who.name().split_once(':') {
+            Some((USER, name)) => claims.stamp.is_some() && claims.stamp == self.stamp(name),
+            Some((ROBOT, name)) => match &claims.stamp {
+                Some(id) => self.0.robots.has(name, id).await,
+                None => false,
+            },
+            _ => true,
+        };
+        let gone = Failure::Wrong("the account has another password by now, or its token was revoked, or it is gone");
+        if is_current { Ok(()) } else { Err(gone) }
     }
 
     /// Somebody with a refresh token.
-    pub async fn by_refresh_token(&self, token: &str) -> Result<Identity, Failure> {
-        let claims = self.claims(token, REFRESH).await?;
-        self.is_current(&claims)?;
-        Ok(self.identity(claims.who.clone(), None))
+    pub async fn by_refresh_token(&self, token: &str, address: IpAddr) -> Result<Identity, Failure> {
+        let found = self.claims(token, REFRESH).await;
+        // As with robots: whoever has a right one is not held up by others of his address.
+        let claims = found.map_err(|wrong| {
+            let wait = self.0.patience.wait(address, REFRESH);
+            wait.map_or_else(
+                || {
+                    self.0.patience.failed(address, REFRESH);
+                    wrong
+                },
+                Failure::Wait,
+            )
+        })?;
+        self.is_current(&claims).await?;
+        Ok(Identity { stamp: claims.stamp.clone(), ..self.identity(claims.who.clone(), None) })
     }
 
     /// A token for as much of what is asked as the rules allow; asking for more is no error. [distribution, spec/auth/token]
+    ///
+    /// Whoever is known by a token of another issuer gets one that ends with that (but a minute is the least that clients are told),
+    /// none to renew it by, and after its end none at all for one that he had before.
     #[must_use]
     pub fn grant(&self, identity: &Identity, request: &TokenRequest) -> Option<Made> {
-        let access = request.scopes.iter().filter_map(|scope| granted(identity, scope)).collect();
+        let access = identity.granted(&request.scopes);
         let now = self.0.signer.now();
-        let lifetime = self.0.token_lifetime;
+        if identity.access.is_some() && identity.until.is_some_and(|until| until <= now) {
+            return None;
+        }
+        let left = |until: u64| Duration::from_secs(until.saturating_sub(now)).max(SHORTEST_LIFETIME);
+        let lifetime = identity.until.map_or(self.0.token_lifetime, |until| left(until).min(self.0.token_lifetime));
         let token = self.0.signer.sign(&self.claims_of(identity, ACCESS, now, lifetime, access))?;
-        let refresh = (request.is_offline && !identity.principal().is_anonymous())
+        let refresh = (request.is_offline && !identity.principal().is_anonymous() && identity.until.is_none())
             .then(|| self.0.signer.sign(&self.claims_of(identity, REFRESH, now, REFRESH_LIFETIME, Vec::new())))
             .flatten();
         Some(Made { token: token.into(), expires_in: lifetime, issued_at: now, refresh_token: refresh.map(Into::into) })
@@ -256,7 +358,8 @@ impl Auth {
             nbf: now,
             exp: now + lifetime.as_secs(),
             kind: kind.to_owned(),
-            stamp: who.name().strip_prefix("user:").and_then(|name| self.stamp(name)),
+            until: identity.until,
+            stamp: who.name().strip_prefix("user:").map_or_else(|| identity.stamp.clone(), |name| self.stamp(name)),
             who,
             access,
         }
@@ -275,38 +378,10 @@ impl Auth {
         let mac = mac.chain_update(name.as_bytes()).chain_update(b"\n").chain_update(password.as_bytes());
         mac.finalize().into_bytes().into()
     }
-
-    /// What shows that something (an upload session) was begun by this principal.
-    #[must_use]
-    pub fn mark(&self, identity: &Identity, what: &str) -> Option<String> {
-        self.0.signer.mark(&owned(identity, what))
-    }
-
-    /// Was it?
-    #[must_use]
-    pub fn is_marked(&self, identity: &Identity, what: &str, mark: &str) -> bool {
-        self.0.signer.is_mark(&owned(identity, what), mark)
-    }
 }
 
-fn owned(identity: &Identity, what: &str) -> String {
-    format!("{}\n{what}", identity.principal().name())
-}
-
-/// What of a scope somebody may.
-fn granted(identity: &Identity, scope: &Scope) -> Option<Granted> {
-    let named = |actions: Vec<String>| Granted { kind: scope.kind.clone(), name: scope.name.clone(), actions };
-    match scope.kind.as_str() {
-        "repository" => {
-            let name = RepositoryName::parse(&scope.name).ok();
-            let may = |verb: &&Verb| name.as_ref().is_some_and(|name| identity.may(**verb, Some(name)));
-            let actions: Vec<String> = scope.verbs.iter().filter(may).map(|verb| verb.as_str().to_owned()).collect();
-            (!actions.is_empty()).then(|| named(actions))
-        }
-        // The catalog lists what somebody may pull, so that whoever may pull anything may ask for it.
-        "registry" if scope.name == "catalog" && identity.may(Verb::Pull, None) => Some(named(vec!["*".to_owned()])),
-        _ => None,
-    }
+fn is_robots(secret: &SecretString) -> bool {
+    secret.expose_secret().starts_with(robots::PREFIX)
 }
 
 impl fmt::Debug for Auth {

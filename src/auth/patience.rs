@@ -55,13 +55,26 @@ impl Patience {
         Some(Duration::from_millis(u64::try_from(left).unwrap_or(u64::MAX)))
     }
 
+    /// How long this address has to wait before anything of it is looked at.
+    pub(crate) fn wait_at(&self, address: IpAddr) -> Option<Duration> {
+        self.wait(address, "")
+    }
+
     /// A password was wrong.
     pub(crate) fn failed(&self, address: IpAddr, account: &str) {
-        for (key, free) in [((address, account.to_owned()), FREE), ((address, String::new()), FREE_OF_ADDRESS)] {
-            let count = self.failures.get(&key).map_or(0, |failures| failures.count).saturating_add(1);
-            let until = self.now() + pause(count, free).as_millis();
-            self.failures.insert(key, Failures { count, until });
-        }
+        self.count((address, account.to_owned()), FREE);
+        self.failed_at(address);
+    }
+
+    /// Something was wrong that names no account.
+    pub(crate) fn failed_at(&self, address: IpAddr) {
+        self.count((address, String::new()), FREE_OF_ADDRESS);
+    }
+
+    fn count(&self, key: (IpAddr, String), free: u32) {
+        let count = self.failures.get(&key).map_or(0, |failures| failures.count).saturating_add(1);
+        let until = self.now() + pause(count, free).as_millis();
+        self.failures.insert(key, Failures { count, until });
     }
 
     /// It was right.
@@ -102,5 +115,17 @@ mod tests {
             patience.failed(one, &account.to_string());
         }
         assert!(patience.wait(one, "carol").is_some() && patience.wait(other, "carol").is_none());
+    }
+
+    #[test]
+    fn what_names_no_account_counts_for_the_address() {
+        let patience = Patience::new(Arc::new(SystemClock::default()));
+        let one = IpAddr::from(Ipv4Addr::LOCALHOST);
+        for _ in 0..FREE_OF_ADDRESS {
+            patience.failed_at(one);
+        }
+        assert_eq!(patience.wait_at(one), None);
+        patience.failed_at(one);
+        assert!(patience.wait_at(one).is_some() && patience.wait(one, "alice").is_some());
     }
 }

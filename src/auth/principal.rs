@@ -13,9 +13,9 @@ pub struct Principal {
     /// What it belongs to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     groups: Vec<String>,
-    /// What an issuer says of it, by the names of the claims.
+    /// What an issuer says of it, by the names of the claims: a claim may be a list.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    claims: BTreeMap<String, String>,
+    claims: BTreeMap<String, Vec<String>>,
 }
 
 /// The name of those of whom nothing is known.
@@ -43,7 +43,7 @@ impl Principal {
 
     /// The same with what an issuer says of it.
     #[must_use]
-    pub fn with_claims(mut self, claims: BTreeMap<String, String>) -> Self {
+    pub fn with_claims(mut self, claims: BTreeMap<String, Vec<String>>) -> Self {
         self.claims = claims;
         self
     }
@@ -60,10 +60,10 @@ impl Principal {
         &self.groups
     }
 
-    /// What an issuer says of it under this name.
+    /// What an issuer says of it under this name: nothing, one text, or a list.
     #[must_use]
-    pub fn claim(&self, name: &str) -> Option<&str> {
-        self.claims.get(name).map(String::as_str)
+    pub fn claim(&self, name: &str) -> &[String] {
+        self.claims.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// Is nothing known of it?

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,15 +23,19 @@ const AGAIN: u64 = 10;
 /// Clocks of replicas differ by no more.
 const LEEWAY: u64 = 30;
 
-/// Small objects that outlive the process, changed by compare-and-swap.
+/// Small objects that outlive the process and are the same for all replicas.
 #[async_trait]
 pub trait Records: Send + Sync {
-    /// The object, and what its version is told by; `None` if it is not there.
-    async fn read(&self, key: &str) -> Result<Option<(Bytes, u64)>, RecordsError>;
+    /// The object; `None` if it is not there.
+    async fn read(&self, key: &str) -> Result<Option<Bytes>, RecordsError>;
 
-    /// Writes it if it has this version, or is not there where none is given. `false` if another writer was faster.
-    async fn swap(&self, key: &str, bytes: Bytes, version: Option<u64>) -> Result<bool, RecordsError>;
+    /// Changes the object by compare-and-swap: `change` is asked again after each lost race. Where it gives `None` the object stays as
+    /// it is. Gives what stands there in the end.
+    async fn update(&self, key: &str, change: Change<'_>) -> Result<Option<Bytes>, RecordsError>;
 }
+
+/// What makes the next content of an object out of the present one.
+pub type Change<'c> = &'c mut (dyn FnMut(Option<&[u8]>) -> Option<Bytes> + Send);
 
 /// The records cannot be reached.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +51,6 @@ pub enum SignerError {
     /// What is kept is not what was written.
     #[error("the keys that tokens are signed with cannot be read; remove `auth/keys` from the store, and clients log in again")]
     Damaged,
-    /// Other servers were faster, again and again.
-    #[error("the keys that tokens are signed with change all the time")]
-    Busy,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -73,9 +74,9 @@ struct Known {
 
 /// Signs and verifies.
 pub struct Signer {
-    records: Box<dyn Records>,
+    records: Arc<dyn Records>,
     known: RwLock<Known>,
-    clock: std::sync::Arc<dyn Clock>,
+    clock: Arc<dyn Clock>,
 }
 
 fn seconds(clock: &dyn Clock) -> u64 {
@@ -84,28 +85,28 @@ fn seconds(clock: &dyn Clock) -> u64 {
 
 impl Signer {
     /// Reads the keys, and makes a new one if there is none or the last one is old.
-    pub async fn new(records: Box<dyn Records>, clock: std::sync::Arc<dyn Clock>) -> Result<Self, SignerError> {
+    pub async fn new(records: Arc<dyn Records>, clock: Arc<dyn Clock>) -> Result<Self, SignerError> {
         let signer = Self { records, known: RwLock::default(), clock };
-        for _ in 0..8 {
-            let now = seconds(signer.clock.as_ref());
-            let found = signer.records.read(KEY).await?;
-            let mut secrets: Vec<Secret> = match &found {
-                Some((bytes, _)) => serde_json::from_slice(bytes).map_err(|_| SignerError::Damaged)?,
-                None => Vec::new(),
-            };
+        signer.renew().await?;
+        Ok(signer)
+    }
+
+    /// Reads the keys again, and makes a new one if it is time. To be called now and then.
+    pub async fn renew(&self) -> Result<(), SignerError> {
+        let now = seconds(self.clock.as_ref());
+        let is_old = |secret: &Secret| secret.made + LIFETIME.as_secs() <= now;
+        let mut renew = |found: Option<&[u8]>| {
+            let mut secrets: Vec<Secret> = found.map_or_else(|| Some(Vec::new()), |bytes| serde_json::from_slice(bytes).ok())?;
+            if !secrets.first().is_none_or(is_old) {
+                return None;
+            }
             secrets.retain(|secret| secret.made + 2 * LIFETIME.as_secs() > now);
-            if secrets.first().is_some_and(|secret| secret.made + LIFETIME.as_secs() > now) {
-                signer.take(&secrets)?;
-                return Ok(signer);
-            }
             secrets.insert(0, fresh(now));
-            let bytes = serde_json::to_vec(&secrets).map_err(|_| SignerError::Damaged)?;
-            if signer.records.swap(KEY, bytes.into(), found.map(|(_, version)| version)).await? {
-                signer.take(&secrets)?;
-                return Ok(signer);
-            }
-        }
-        Err(SignerError::Busy)
+            serde_json::to_vec(&secrets).ok().map(Bytes::from)
+        };
+        let found = self.records.update(KEY, &mut renew).await?.ok_or(SignerError::Damaged)?;
+        let secrets: Vec<Secret> = serde_json::from_slice(&found).map_err(|_| SignerError::Damaged)?;
+        self.take(&secrets)
     }
 
     fn take(&self, secrets: &[Secret]) -> Result<(), SignerError> {
@@ -166,29 +167,9 @@ impl Signer {
             }
             known.read = now;
         }
-        let Ok(Some((bytes, _))) = self.records.read(KEY).await else { return false };
+        let Ok(Some(bytes)) = self.records.read(KEY).await else { return false };
         let Ok(secrets) = serde_json::from_slice::<Vec<Secret>>(&bytes) else { return false };
         self.take(&secrets).is_ok()
-    }
-
-    /// Bytes that nobody can make who does not know the present keys, of a text.
-    pub(crate) fn mark(&self, text: &str) -> Option<String> {
-        let claims = BTreeMap::from([("m", text)]);
-        let signed = self.sign(&claims)?;
-        signed.rsplit('.').next().map(str::to_owned)
-    }
-
-    /// Is that the mark of the text, by any of the keys?
-    pub(crate) fn is_mark(&self, text: &str, mark: &str) -> bool {
-        use subtle::ConstantTimeEq;
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let claims = BTreeMap::from([("m", text)]);
-        known.keys.iter().any(|(id, (key, _))| {
-            let header = Header { kid: Some(id.clone()), ..Header::new(Algorithm::HS256) };
-            let signed = jsonwebtoken::encode(&header, &claims, key).unwrap_or_default();
-            let expected = signed.rsplit('.').next().unwrap_or_default();
-            !expected.is_empty() && bool::from(expected.as_bytes().ct_eq(mark.as_bytes()))
-        })
     }
 
     pub(crate) fn now(&self) -> u64 {

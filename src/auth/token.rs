@@ -11,6 +11,8 @@ use crate::principal::Principal;
 pub(crate) const ISSUER: &str = "roadstead";
 /// How long an access token is taken where nothing else is said.
 pub const TOKEN_LIFETIME: Duration = Duration::from_mins(5);
+/// No answer says less. [distribution, spec/auth/token: `expires_in`]
+pub(crate) const SHORTEST_LIFETIME: Duration = Duration::from_mins(1);
 /// How long a refresh token is.
 pub(crate) const REFRESH_LIFETIME: Duration = Duration::from_hours(30 * 24);
 
@@ -49,6 +51,9 @@ pub(crate) struct Claims {
     pub(crate) who: Principal,
     /// What tells the account as it was from the account as it is: a new password ends what was made by the old one.
     pub(crate) stamp: Option<String>,
+    /// When the token of another issuer is over that this one was had for: it is exchanged for nothing after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) until: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) access: Vec<Granted>,
 }

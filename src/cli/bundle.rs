@@ -97,7 +97,9 @@ impl End {
     fn running(server: &Where, config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
         let url = server.url(config)?;
         let host = url.host_str().context("the server's URL has no host")?.to_owned();
-        let settings = upstream::Config { ca: server.ca().into_iter().next(), ..upstream::Config::new(host, url) };
+        // The name beside a token is not looked at.
+        let credentials = server.password()?.map(|password| upstream::Credentials { username: "token".to_owned(), password });
+        let settings = upstream::Config { ca: server.ca().into_iter().next(), credentials, ..upstream::Config::new(host, url) };
         Ok(Self::Server(Arc::new(upstream::Upstream::new(settings, Arc::clone(clock), Metrics::new())?)))
     }
 
@@ -164,6 +166,7 @@ pub(super) async fn import(asked: ImportOptions, server: &Where, output: Output)
     };
     let end = End::new(server, &clock).await?;
     if let End::Storage(_) = end {
+        ::server::keep_from_others();
         // A running server refuses this by itself.
         let caches: Vec<_> = server.config()?.upstreams.into_iter().map(|upstream| upstream.name).collect();
         for name in bundle::list(&asked.bundle).await?.iter().filter_map(rename) {

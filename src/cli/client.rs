@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 use outbound::{Body, Client, Response};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use url::Url;
 
@@ -79,6 +79,23 @@ impl Where {
         self.ca.iter().cloned().collect()
     }
 
+    /// The token that is named outright.
+    fn given(&self) -> anyhow::Result<Option<Token>> {
+        match (std::env::var("ROADSTEAD_TOKEN"), &self.token_file) {
+            (_, Some(path)) => Ok(Some(Token::load(path)?)),
+            (Ok(token), None) => Ok(Some(Token::new(token.trim()).context("ROADSTEAD_TOKEN is not a token")?)),
+            (Err(_), None) => Ok(None),
+        }
+    }
+
+    /// The same as a password for images, where it is one: of a robot or of an issuer. An operator's own is for `/api/v1/` alone.
+    pub(super) fn password(&self) -> anyhow::Result<Option<SecretString>> {
+        let token = self.given()?.map(|token| token.authorization());
+        let token = token.as_ref().and_then(|token| token.expose_secret().strip_prefix("Bearer "));
+        let is_password = |token: &&str| token.starts_with("rst_") || token.split('.').count() == 3;
+        Ok(token.filter(is_password).map(SecretString::from))
+    }
+
     /// A way to the server. Nothing is asked yet.
     pub(super) fn connect(&self) -> anyhow::Result<Remote> {
         let config = self.config()?;
@@ -87,14 +104,13 @@ impl Where {
         settings.ca = self.ca();
         settings.system_roots = base.scheme() == "https" || !is_here(&base);
         let client = Client::new(&settings)?;
-        let token = match (std::env::var("ROADSTEAD_TOKEN"), &self.token_file) {
-            (Ok(token), None) => Token::new(token.trim()).context("ROADSTEAD_TOKEN is not a token")?,
-            (_, Some(path)) => Token::load(path)?,
+        let token = match self.given()? {
+            Some(token) => token,
             // The token of this machine's server is for no other.
-            (Err(_), None) if self.is_named() && !is_here(&base) => {
+            None if self.is_named() && !is_here(&base) => {
                 bail!("name the token file of {base} with --token-file, or put its token into ROADSTEAD_TOKEN")
             }
-            (Err(_), None) => {
+            None => {
                 const ADVICE: &str = "name the server's token file with --token-file, or put the token into ROADSTEAD_TOKEN";
                 let path = config.token_file().context(ADVICE)?;
                 Token::load(&path).context(ADVICE)?
@@ -139,6 +155,17 @@ impl Remote {
         let response = self
             .client
             .send(Method::POST, &url, headers, body, SILENCE, SILENCE)
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        self.answer(response).await
+    }
+
+    /// Asks for something to be removed.
+    pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        let url = self.url(path)?;
+        let response = self
+            .client
+            .send(Method::DELETE, &url, self.headers()?, Body::Empty, SILENCE, SILENCE)
             .await
             .map_err(|error| self.unreachable(&error))?;
         self.answer(response).await

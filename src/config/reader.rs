@@ -14,7 +14,18 @@ use super::{ConfigErrors, Flag, KEYS, spelling};
 
 const PREFIX: &str = "ROADSTEAD_";
 /// Tables of which a file can have several.
-const LISTED: [&str; 5] = ["upstream.", "mirror.", "promotion.", "hook.", "trigger."];
+const LISTED: [&str; 10] = [
+    "upstream.",
+    "mirror.",
+    "promotion.",
+    "hook.",
+    "trigger.",
+    "access.",
+    "server.tls.also.",
+    "auth.oidc.",
+    "limit.",
+    "repository.",
+];
 
 /// A file, the environment and the command line, read as one; and the problems found so far.
 pub(super) struct Document<'t> {

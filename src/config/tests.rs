@@ -120,7 +120,7 @@ realms = [
         &[
             (
                 "r.toml:1: colour: ",
-                "remove it, or use one of `admin`, `git`, `hook`, `log`, `mirror`, `promotion`, `server`, `storage`, `trigger`, `upstream`",
+                "remove it, or use one of `access`, `admin`, `audit`, `auth`, `git`, `hook`, `limit`, `log`, `mirror`, `promotion`, `repository`, `server`, `storage`, `trigger`, `upstream`",
             ),
             ("r.toml:3: server.lisen: ", "did you mean `listen`?"),
             ("r.toml:4: server.listen: ", "\"127.0.0.1:5000\""),
@@ -210,7 +210,7 @@ fn the_environment_is_stronger_than_the_file_and_the_command_line_than_both() {
     assert!(config.server.insecure_open);
     assert_eq!(config.server.max_connections, 7);
     assert_eq!(config.server.max_blob_size, Some(1_000_000_000));
-    assert_eq!(config.server.tls.unwrap().key, PathBuf::from("/etc/roadstead/tls.key"));
+    assert_eq!(config.server.tls.unwrap().settings.certificates[0].key, PathBuf::from("/etc/roadstead/tls.key"));
     assert_eq!(config.log.format, Format::Json);
     assert_eq!(config.storage.location, Location::Memory);
 

@@ -5,6 +5,7 @@
 //! the length of a transfer. Where a *remote* names an address, by a redirect or a token realm, the caller asks [`Reach`]
 //! first; names are checked again where they are resolved, so that a name cannot point elsewhere between the two.
 
+mod acme;
 mod body;
 mod client;
 mod error;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use oci::{Digest, RepositoryName, Tag};
-use telemetry::{Clock, Metrics};
+use telemetry::{Audit, Clock, Metrics};
 use tokio::sync::Notify;
 
 use crate::content::{Content, Verdicts};
@@ -57,6 +57,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Counters.
     pub metrics: Metrics,
+    /// Where it is written down what was promoted.
+    pub audit: Audit,
 }
 
 /// All promotions of this server. Cheap to clone.
@@ -72,6 +74,7 @@ pub(crate) struct Inner {
     pub(crate) verdicts: Arc<dyn Verdicts>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
+    pub(crate) audit: Audit,
     /// What is to be done next.
     pub(crate) pokes: Mutex<BTreeSet<Poke>>,
     pub(crate) has_pokes: Notify,
@@ -92,10 +95,10 @@ impl Promotions {
     /// The promotions of these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { rules, places, deployers, ledgers, content, verdicts, clock, metrics } = parts;
+        let Parts { rules, places, deployers, ledgers, content, verdicts, clock, metrics, audit } = parts;
         let rules = rules.into_iter().map(|rule| (rule.name.clone(), rule)).collect();
         let (pokes, has_pokes) = (Mutex::default(), Notify::new());
-        Self(Arc::new(Inner { rules, places, deployers, ledgers, content, verdicts, clock, metrics, pokes, has_pokes }))
+        Self(Arc::new(Inner { rules, places, deployers, ledgers, content, verdicts, clock, metrics, audit, pokes, has_pokes }))
     }
 
     /// All rules, in the order of their names.

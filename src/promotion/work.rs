@@ -3,13 +3,14 @@
 use async_trait::async_trait;
 use jobs::{Level, Outcome as Ended, Running, Work};
 use serde_json::{Value, json};
+use telemetry::AuditEntry;
 
 use crate::content::Found;
 use crate::edit::Values;
 use crate::forge::ForgeError;
 use crate::git::GitError;
 use crate::land::{Changed, Intent, LandError, Outcome, Over};
-use crate::ledger::{Ledger, LedgerError, Note, Phase, Written};
+use crate::ledger::{Ledger, LedgerError, Note, Phase, Promotion, Written};
 use crate::message::Told;
 use crate::place::Place;
 use crate::promotions::{Poke, Promotions};
@@ -238,6 +239,7 @@ impl Promotions {
             why,
             "a promotion was written down"
         );
+        self.0.audit.record(self.0.clock.now(), &audited(next, promotion, &name));
         name
     }
 
@@ -279,6 +281,30 @@ impl Promotions {
         }
         tracing::warn!(promotions = names, repository, reason, "promotions could not be written; trying again");
         Ended::Retry { reason, after: None }
+    }
+}
+
+/// A promotion as the audit has it.
+fn audited(next: &Next<'_>, promotion: &Promotion, name: &str) -> AuditEntry {
+    let outcome = match promotion.phase {
+        Phase::Committed | Phase::Proposed => "done",
+        Phase::Failed => "failed",
+        _ => "refused",
+    };
+    AuditEntry {
+        event: "promotion",
+        outcome,
+        principal: promotion.by.clone(),
+        from: promotion.from.clone(),
+        repository: Some(next.rule.repository.to_string()),
+        reference: Some(promotion.image.tag.to_string()),
+        digest: Some(promotion.image.digest.to_string()),
+        what: Some(match &promotion.commit {
+            Some(commit) => format!("{name} {} in {commit}", promotion.phase.as_str()),
+            None => format!("{name} {}", promotion.phase.as_str()),
+        }),
+        reason: promotion.why.clone(),
+        request_id: None,
     }
 }
 

@@ -45,19 +45,41 @@ impl Registry {
         kept.map_err(fault::store("keeping a blob"))
     }
 
-    /// Lets `name` serve a blob that another repository has: `from`, or any where it is absent. `false` if there is none, and then
-    /// the client uploads. [distribution-spec, Mounting a blob from another repository]
-    pub async fn mount_blob(&self, name: &RepositoryName, digest: &Digest, from: Option<&RepositoryName>) -> Result<bool, Error> {
-        let failed = || fault::store("mounting a blob");
-        let there = match from {
-            Some(from) => self.store.is_member(from, digest).await.map_err(failed())?,
-            None => !self.store.members(digest).await.map_err(failed())?.is_empty(),
-        };
-        if !there || self.store.stat_blob(digest).await.map_err(failed())?.is_none() {
+    /// Lets `name` serve a blob that another repository has: `from`, or any where it is absent, but none that `may_pull` does not
+    /// allow. `false` if there is none, and then the client uploads. [distribution-spec, Mounting a blob from another repository]
+    pub async fn mount_blob(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        from: Option<&RepositoryName>,
+        may_pull: &(dyn Fn(&RepositoryName) -> bool + Sync),
+    ) -> Result<bool, Error> {
+        if self.mountable_from(digest, from, may_pull).await?.is_none() {
             return Ok(false);
         }
-        self.store.add_member(digest, self.hosted(name)).await.map_err(failed())?;
+        self.store.add_member(digest, self.hosted(name)).await.map_err(fault::store("mounting a blob"))?;
         Ok(true)
+    }
+
+    /// The repository that a blob can be mounted from: `from`, or any that has it where that is absent, and that `may_pull` allows.
+    pub async fn mountable_from(
+        &self,
+        digest: &Digest,
+        from: Option<&RepositoryName>,
+        may_pull: &(dyn Fn(&RepositoryName) -> bool + Sync),
+    ) -> Result<Option<RepositoryName>, Error> {
+        let failed = || fault::store("mounting a blob");
+        let found = match from {
+            Some(from) => {
+                let has_it = may_pull(from) && self.store.is_member(from, digest).await.map_err(failed())?;
+                has_it.then(|| from.clone())
+            }
+            None => self.store.members(digest).await.map_err(failed())?.into_iter().find(|name| may_pull(name)),
+        };
+        if found.is_some() && self.store.stat_blob(digest).await.map_err(failed())?.is_none() {
+            return Ok(None);
+        }
+        Ok(found)
     }
 
     /// A hosted repository, as the owner of what is kept now.

@@ -36,13 +36,30 @@ impl Registry {
             return Err(self.unknown(name, || Error::ManifestUnknown { reference: digest.to_string() }).await);
         }
         let tags = self.store.tags(name).await.map_err(failed())?;
+        self.check_immutable(name, &tags, digest).await?;
         // Each only if it still points here: one that was moved meanwhile is somebody's acknowledged push.
         let removals: Vec<_> = tags.iter().map(|tag| self.store.remove_tag(name, tag, Some(digest))).collect();
         let mut removals = futures_util::stream::iter(removals).buffer_unordered(CONCURRENT_REMOVALS);
         while let Some(removed) = removals.next().await {
             removed.map_err(failed())?;
         }
-        self.store.remove_manifest(name, digest).await.map_err(failed()).map(|_| ())
+        self.store.remove_manifest(name, digest).await.map_err(failed())?;
+        self.forget_usage(name);
+        Ok(())
+    }
+
+    /// Refuses before anything is removed, if a tag points here that stays where it is.
+    async fn check_immutable(&self, name: &RepositoryName, tags: &[Tag], digest: &Digest) -> Result<(), Error> {
+        let Some(bounds) = &self.rules.bounds else { return Ok(()) };
+        for tag in tags.iter().filter(|tag| bounds.is_immutable(name, tag)) {
+            let there = self.store.tag(name, tag).await.map_err(fault::store("looking a tag up"))?;
+            if there.is_some_and(|there| there.digest == *digest) {
+                return Err(Error::Denied {
+                    reason: format!("the tag {tag} of {name} is immutable, and points at this manifest"),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Takes a blob out of a repository. `BlobUnknown` if it is not in it. [distribution-spec, Deleting Blobs]

@@ -9,6 +9,9 @@ use oci::Error;
 /// Turns a failure of the store into what a client is told; the cause goes along for the log.
 pub(crate) fn store(context: &'static str) -> impl FnOnce(storage::Error) -> Error {
     move |failure| {
+        if let storage::Error::Immutable { name, tag } = &failure {
+            return Error::Denied { reason: format!("the tag {tag} of {name} is immutable: it is neither moved nor removed") };
+        }
         if let storage::Error::Contended { .. } = failure {
             return Error::Unavailable { reason: "too many writers at once, try again".to_owned(), source: Some(failure.into()) };
         }

@@ -2,6 +2,7 @@
 //! makes one cached is only that its content was kept on behalf of an upstream.
 
 mod blobs;
+mod bounds;
 mod cached;
 mod delete;
 mod events;
@@ -12,6 +13,7 @@ mod push;
 mod registry;
 mod uploads;
 
+pub use bounds::{Bounds, Quota};
 pub use events::Actor;
 pub use manifests::{ManifestPush, PushedManifest};
 pub use registry::{Limits, Registry, Rules};

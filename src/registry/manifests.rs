@@ -48,10 +48,14 @@ impl Registry {
         if let Reference::Tag(tag) = &push.reference {
             tags.push(tag.clone());
         }
+        let place = self.place_for(name, &digest, push.bytes.len(), &view, &tags).await?;
         let now = self.clock.now();
-        let record = self.record(view, push.bytes.len());
+        let record = self.record(view.clone(), push.bytes.len());
         let put = ManifestPut { digest: &digest, bytes: push.bytes, record: &record, tags: &tags, cached_from: None, at: now };
         self.store.put_manifest(name, put).await.map_err(fault::store("storing a manifest"))?;
+        if let Some(place) = place {
+            place.take(&digest, &view);
+        }
         Ok(PushedManifest { digest, subject, tags: push.tags })
     }
 

@@ -52,7 +52,7 @@ impl Push for Registry {
 
     async fn mount_blob(&self, name: &RepositoryName, digest: &Digest, from: Option<&RepositoryName>) -> Result<bool, Error> {
         let (registry, name, digest, from) = (self.clone(), name.clone(), digest.clone(), from.cloned());
-        self.to_the_end(async move { registry.mount_blob(&name, &digest, from.as_ref()).await }).await
+        self.to_the_end(async move { registry.mount_blob(&name, &digest, from.as_ref(), &|_| true).await }).await
     }
 
     async fn push_blob(

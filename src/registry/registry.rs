@@ -1,5 +1,6 @@
 //! The registry's value: a store, a clock and rules.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use telemetry::Clock;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use crate::bounds::{Bounds, Usages};
 use crate::fault;
 
 /// How much is accepted.
@@ -44,11 +46,20 @@ pub(crate) fn listing<T>(slice: Slice<T>, name: impl Fn(&T) -> String) -> Listin
 }
 
 /// What is accepted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Rules {
     /// Take image manifests whose configuration or layers are not here. Indexes are always taken so, since a mirror of some
     /// platforms must keep the original index.
     pub sparse_images: bool,
+    /// What repositories may hold, and which tags stay where they are. Which tags those are the store is told as well:
+    /// [`Store::with_immutable`].
+    pub bounds: Option<Arc<dyn Bounds>>,
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Rules").field("sparse_images", &self.sparse_images).finish_non_exhaustive()
+    }
 }
 
 /// What this server holds. Cheap to clone; all clones are the same registry.
@@ -58,6 +69,7 @@ pub struct Registry {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limits: Limits,
     pub(crate) rules: Rules,
+    pub(crate) usages: Usages,
     /// What must come to its end.
     pub(crate) tasks: TaskTracker,
 }
@@ -66,7 +78,11 @@ impl Registry {
     /// A registry over an opened store.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>, limits: Limits, rules: Rules) -> Self {
-        Self { store, clock, limits, rules, tasks: TaskTracker::new() }
+        let store = match rules.bounds.clone() {
+            Some(bounds) => store.with_immutable(Arc::new(move |name, tag| bounds.is_immutable(name, tag))),
+            None => store,
+        };
+        Self { store, clock, limits, rules, usages: Usages::default(), tasks: TaskTracker::new() }
     }
 
     /// Makes changes on tasks of this tracker, so that whoever stops the server can wait for them. Only what is pushed by

@@ -2,19 +2,22 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use telemetry::Metrics;
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::limits::Limits;
+use crate::tls::Tls;
+
+/// Connections that may wait to be accepted; the system may allow less. Where they overflow, a client's connection stands for it alone:
+/// it waits for a second and more, and who says nothing is never heard of.
+const BACKLOG: u32 = 4096;
 
 /// A server that has its address and queues connections, but answers none before [`Server::serve`].
 pub struct Server {
     pub(crate) listener: TcpListener,
     pub(crate) address: SocketAddr,
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
 }
@@ -64,21 +67,22 @@ pub enum BindError {
 
 impl Server {
     /// Takes `listen`: an IP address or host name, and a port; port 0 takes a free one. With `tls`, every connection is
-    /// encrypted, and its ALPN protocols decide between HTTP/1.1 and HTTP/2.
-    pub async fn bind(
-        listen: &str,
-        tls: Option<Arc<rustls::ServerConfig>>,
-        limits: Limits,
-        metrics: Metrics,
-    ) -> Result<Self, BindError> {
+    /// encrypted.
+    pub async fn bind(listen: &str, tls: Option<Tls>, limits: Limits, metrics: Metrics) -> Result<Self, BindError> {
         // A name that does not resolve has a kind of its own per platform, so names are told apart here.
         let addresses: Vec<SocketAddr> = match tokio::net::lookup_host(listen).await {
             Ok(addresses) => addresses.collect(),
             Err(_) => return Err(BindError::NotAnAddress { listen: listen.to_owned() }),
         };
-        let listener = TcpListener::bind(addresses.as_slice()).await.map_err(|source| bind_error(listen, source))?;
+        let listener = listen_on(&addresses).map_err(|source| bind_error(listen, source))?;
         let address = listener.local_addr().map_err(|source| bind_error(listen, source))?;
-        Ok(Self { listener, address, tls: tls.map(TlsAcceptor::from), limits, metrics })
+        Ok(Self { listener, address, tls, limits, metrics })
+    }
+
+    /// The same, encrypted as `tls` says: for what is only known once the address is taken.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Where it listens, with the real port.
@@ -86,6 +90,26 @@ impl Server {
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
+}
+
+/// Listens on the first address that can be had.
+fn listen_on(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
+    let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match listen_at(*address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that starts again does not wait for the connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn bind_error(listen: &str, source: io::Error) -> BindError {

@@ -11,11 +11,13 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::server::Acceptor;
 use telemetry::Metrics;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
@@ -31,6 +33,7 @@ use crate::peer::Peer;
 use crate::regions::Regions;
 use crate::request::RequestBody;
 use crate::socket::{Socket, Watch};
+use crate::tls::Tls;
 
 /// The largest head of a request; more is answered with 431.
 const MAX_HEAD: u32 = 32 * 1024;
@@ -58,7 +61,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// What all connections share.
 #[derive(Clone)]
 pub(crate) struct Shared {
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) metrics: Metrics,
     pub(crate) drain: Drain,
@@ -109,6 +112,20 @@ where
     }
 }
 
+/// The handshake; `None` after one that was an authority's question, and is answered.
+async fn shake_hands(tls: &Tls, socket: Socket) -> io::Result<Option<TlsStream<Socket>>> {
+    let Some(challenges) = tls.challenges() else {
+        return TlsAcceptor::from(tls.config()).accept(socket).await.map(Some);
+    };
+    let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+    let challenge = challenges.answer(&start.client_hello());
+    if let Some(config) = challenge.await {
+        start.into_stream(config).await?.shutdown().await?;
+        return Ok(None);
+    }
+    start.into_stream(tls.config()).await.map(Some)
+}
+
 impl Connection {
     async fn open<S>(self, mut socket: Socket, service: S) -> Result<(), crate::BoxError>
     where
@@ -116,20 +133,23 @@ impl Connection {
         S::Future: Unpin + Send,
     {
         // In a box of its own, because the state of a handshake is large and most connections have none or are past it.
-        if let Some(acceptor) = self.shared.tls.clone() {
-            return Box::pin(self.open_tls(acceptor, socket, service)).await;
+        if let Some(tls) = self.shared.tls.clone() {
+            return Box::pin(self.open_tls(tls, socket, service)).await;
         }
         let Some((protocol, prefix)) = self.before_requests(sniff(&mut socket)).await? else { return Ok(()) };
         self.serve(protocol, socket, prefix, service).await
     }
 
-    async fn open_tls<S>(self, acceptor: TlsAcceptor, socket: Socket, service: S) -> Result<(), crate::BoxError>
+    async fn open_tls<S>(mut self, tls: Tls, socket: Socket, service: S) -> Result<(), crate::BoxError>
     where
         S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Unpin + Send + 'static,
         S::Future: Unpin + Send,
     {
-        let mut stream = self.before_requests(Box::pin(acceptor.accept(socket))).await?;
+        let Some(mut stream) = self.before_requests(Box::pin(shake_hands(&tls, socket))).await? else { return Ok(()) };
         let (_, session) = stream.get_ref();
+        if let Some(name) = session.peer_certificates().and_then(|chain| tls.name_of(chain)) {
+            self.peer = self.peer.with_certificate(name);
+        }
         if session.alpn_protocol() != Some(b"h2") {
             return self.serve(Protocol::Http1, stream, Prefix::default(), service).await;
         }

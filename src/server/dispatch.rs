@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::{CONTENT_LENGTH, HeaderValue};
+use http::{Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tower::Service;
@@ -14,6 +15,7 @@ use tower::Service;
 use crate::activity::{Activity, Ours, Running};
 use crate::body::{Body, Sent};
 use crate::entry::Protocol;
+use crate::framing;
 use crate::peer::Peer;
 use crate::regions::Regions;
 use crate::request::RequestBody;
@@ -42,10 +44,19 @@ where
     fn call(&self, request: Request<Incoming>) -> Answer<S> {
         let running = self.activity.begin(!request.body().is_end_stream());
         let ours = self.activity.ours();
+        // HTTP/2 has frames instead.
+        let is_http1 = self.protocol == Protocol::Http1;
+        let refused = if is_http1 { framing::refusal(&request) } else { None };
+        // Over HTTP/1 hyper keeps the body of an answer to HEAD back, over HTTP/2 it does not.
+        let has_no_body = !is_http1 && request.method() == Method::HEAD;
         let request = request.map(|incoming| RequestBody::incoming(incoming, self.idle_timeout, &self.activity, &self.peer));
         Answer {
-            step: Step::Asked(S::clone(&self.service), Some(request)),
+            step: match refused {
+                Some(response) => Step::Refused(Some(response)),
+                None => Step::Asked(S::clone(&self.service), Some(request)),
+            },
             protocol: self.protocol,
+            has_no_body,
             activity: Arc::clone(&self.activity),
             regions: self.regions.clone(),
             held: Some((ours, running)),
@@ -57,14 +68,16 @@ where
 pub(crate) struct Answer<S: Service<Request<RequestBody>>> {
     step: Step<S>,
     protocol: Protocol,
+    has_no_body: bool,
     activity: Arc<Activity>,
     regions: Option<Arc<Regions>>,
     /// Until there is a response.
     held: Option<(Ours, Running)>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "a box for each request is what this spares")]
 enum Step<S: Service<Request<RequestBody>>> {
+    /// Without the service.
+    Refused(Option<Response<Body>>),
     Asked(S, Option<Request<RequestBody>>),
     Answering(S::Future),
 }
@@ -83,11 +96,26 @@ where
             let Some(request) = request.take() else { return Poll::Pending };
             this.step = Step::Answering(service.call(request));
         }
-        let Step::Answering(answering) = &mut this.step else { return Poll::Pending };
-        let response = ready!(Pin::new(answering).poll(cx))?;
+        let response = match &mut this.step {
+            Step::Answering(answering) => ready!(Pin::new(answering).poll(cx))?,
+            Step::Refused(response) => match response.take() {
+                Some(response) => response,
+                None => return Poll::Pending,
+            },
+            Step::Asked(..) => return Poll::Pending,
+        };
+        let response = if this.has_no_body { without_body(response) } else { response };
         let sent = |body| Sent::new(body, this.protocol, &this.activity, this.regions.as_ref());
         let response = response.map(sent);
         this.held = None;
         Poll::Ready(Ok(response))
     }
+}
+
+/// The head alone, which tells how long the body would be.
+fn without_body(mut response: Response<Body>) -> Response<Body> {
+    if let Some(length) = response.body().size_hint().exact().filter(|length| *length > 0) {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    }
+    response.map(|_| Body::empty())
 }

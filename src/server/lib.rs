@@ -12,6 +12,7 @@ mod connection;
 mod dispatch;
 mod drain;
 mod entry;
+mod framing;
 mod limits;
 mod pages;
 mod peer;
@@ -20,15 +21,17 @@ mod request;
 mod request_log;
 mod serve;
 mod socket;
+mod tls;
 mod wire;
 
 pub use bind::{BindError, Server};
 pub use body::Body;
-pub use limits::{Limits, raise_file_limit};
+pub use limits::{Limits, keep_from_others, raise_file_limit};
 pub use peer::Peer;
 pub use request::{BodyError, RequestBody};
 pub use request_log::{Pending, RequestId, RequestLog};
 pub use serve::Drained;
+pub use tls::{Challenges, Tls};
 
 /// Any error that a response body can end with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
 /// What a peer may cost. There is no limit on the length of a transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,13 @@ pub fn raise_file_limit() {
         Ok(()) => tracing::debug!(?current, ?maximum, "raised the limit on open files"),
         Err(error) => tracing::warn!(%error, ?current, ?maximum, "the limit on open files could not be raised"),
     }
+}
+
+/// What this process makes from now on is for its user and his group: among what it stores are the keys of its tokens, and content
+/// that not everybody may pull. A stricter mask stays.
+pub fn keep_from_others() {
+    let before = umask(Mode::RWXO);
+    umask(before | Mode::RWXO);
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use self::behind::Behind;
 use self::json::Json;
+pub(crate) use self::json::rfc3339;
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! The numbers that an operator watches, as one value that the rooms share.
 
+mod identity;
 mod jobs;
 mod labels;
 mod mirrors;
@@ -58,6 +59,7 @@ struct Inner {
     store_errors: Family<labels::Operation, Counter>,
     mirrors: mirrors::Mirrors,
     promotions: promotions::Promotions,
+    identity: identity::Identity,
     jobs: jobs::Jobs,
 }
 
@@ -209,6 +211,7 @@ impl Default for Inner {
             store_errors: Family::default(),
             mirrors: mirrors::Mirrors::default(),
             promotions: promotions::Promotions::default(),
+            identity: identity::Identity::default(),
             jobs: jobs::Jobs::default(),
         };
         inner.register_server();
@@ -216,6 +219,7 @@ impl Default for Inner {
         inner.register_outside();
         inner.mirrors.register(&mut inner.registry);
         inner.promotions.register(&mut inner.registry);
+        inner.identity.register(&mut inner.registry);
         inner.jobs.register(&mut inner.registry);
         inner
     }

@@ -17,7 +17,7 @@ use promotion::forge::{Contents, Forge};
 use promotion::rollout::{ArgoCd, Notify, SettingsError};
 use promotion::{Arrival, Content, Deployer, Found, Ledgers, Names, Place, PlaceSettings, Promotions, Verdicts};
 use registry::Registry;
-use telemetry::{Clock, Metrics};
+use telemetry::{Audit, Clock, Metrics};
 
 use crate::config::{self, Config};
 
@@ -36,6 +36,7 @@ pub(crate) fn promotions(
     folder: &Path,
     clock: &Arc<dyn Clock>,
     metrics: &Metrics,
+    audit: &Audit,
 ) -> Result<Promotions, SettingsError> {
     let search = std::env::var_os("PATH").unwrap_or_default();
     let mut places = BTreeMap::new();
@@ -58,6 +59,7 @@ pub(crate) fn promotions(
         verdicts: Arc::new(NoVerdicts),
         clock: Arc::clone(clock),
         metrics: metrics.clone(),
+        audit: audit.clone(),
     }))
 }
 

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use certs::acme;
 use jobs::{Changed, State, StateError, Version};
 use storage::{RecordChange, RecordVersion, Records, Store};
 
@@ -15,6 +16,42 @@ pub(crate) fn kept(store: &Store, prefix: &str) -> Kept {
 
 fn failed(key: &str) -> impl FnOnce(storage::Error) -> StateError + '_ {
     move |error| StateError::new(key, error)
+}
+
+#[async_trait]
+impl acme::Records for Kept {
+    async fn read(&self, key: &str) -> Result<Option<(Bytes, acme::Version)>, acme::RecordsError> {
+        let found = self.0.read(key).await.map_err(|error| acme::RecordsError(Box::new(error)))?;
+        Ok(found.map(|(bytes, version)| (bytes, acme::Version::new(version))))
+    }
+
+    async fn swap(&self, key: &str, bytes: Bytes, version: Option<acme::Version>) -> Result<bool, acme::RecordsError> {
+        let version = version.as_ref().and_then(acme::Version::downcast_ref::<RecordVersion>);
+        let swapped = self.0.swap(key, bytes, version).await.map_err(|error| acme::RecordsError(Box::new(error)))?;
+        Ok(swapped.is_some())
+    }
+}
+
+#[async_trait]
+impl auth::Records for Kept {
+    async fn read(&self, key: &str) -> Result<Option<Bytes>, auth::RecordsError> {
+        let found = self.0.read(key).await.map_err(|error| auth::RecordsError(Box::new(error)))?;
+        Ok(found.map(|(bytes, _)| bytes))
+    }
+
+    async fn update(&self, key: &str, change: auth::Change<'_>) -> Result<Option<Bytes>, auth::RecordsError> {
+        let failed = |error: storage::Error| auth::RecordsError(Box::new(error));
+        loop {
+            let found = self.0.read(key).await.map_err(failed)?;
+            let Some(next) = change(found.as_ref().map(|(bytes, _)| bytes.as_ref())) else {
+                return Ok(found.map(|(bytes, _)| bytes));
+            };
+            let version = found.as_ref().map(|(_, version)| version);
+            if self.0.swap(key, next.clone(), version).await.map_err(failed)?.is_some() {
+                return Ok(Some(next));
+            }
+        }
+    }
 }
 
 #[async_trait]

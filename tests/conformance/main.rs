@@ -11,6 +11,7 @@
 //! Every interface and every kind of data that the suite knows is on, by the development version of the specification, those that
 //! are off by default too: sparse manifests, cancelled uploads, digest headers and tag parameters.
 #![expect(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
+#![expect(clippy::disallowed_methods, reason = "certificates are made by the clock of the suite")]
 #![expect(clippy::unwrap_used, reason = "so does its object store")]
 #![expect(clippy::print_stdout, reason = "how much passed is worth reading")]
 
@@ -26,9 +27,10 @@ mod suite;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::SystemTime;
 
 use serde_json::json;
-use suite::Suite;
+use suite::{Suite, Verdict};
 use support::layout::{INDEX, Layout, MANIFEST, sha256};
 use support::process::{Place, run, tool};
 use support::server::Server;
@@ -102,6 +104,20 @@ fn the_suite_passes_over_tls_and_http2() {
 
 #[test]
 #[ignore = "needs the path of the suite in ROADSTEAD_CONFORMANCE"]
+fn the_suite_passes_with_tokens_over_tls() {
+    let verdict = logged_in("token_flow = true", "Authorization: [Bearer ");
+    verdict.expect_clean("TLS and tokens", ENOUGH);
+}
+
+#[test]
+#[ignore = "needs the path of the suite in ROADSTEAD_CONFORMANCE"]
+fn the_suite_passes_with_a_password_alone_over_tls() {
+    let verdict = logged_in("token_flow = false", "Authorization: [Basic ");
+    verdict.expect_clean("TLS and a password", ENOUGH);
+}
+
+#[test]
+#[ignore = "needs the path of the suite in ROADSTEAD_CONFORMANCE"]
 fn the_suite_passes_read_only_through_an_upstream() {
     let directory = directory();
     let place = Place::default();
@@ -127,6 +143,33 @@ fn the_suite_passes_read_only_through_an_upstream() {
 
 fn directory() -> TempDir {
     TempDir::new().expect("a directory can be made")
+}
+
+/// The suite as somebody who may do everything in its repositories, and nothing elsewhere.
+fn logged_in(flow: &str, shown: &str) -> Verdict {
+    let directory = directory();
+    let made = certs::dev::make(&directory.path().join("tls"), &["127.0.0.1".to_owned()], SystemTime::now());
+    let made = made.expect("a certificate can be made");
+    let accounts = directory.path().join("htpasswd");
+    let hash = bcrypt::hash("secret", 4).expect("a password has a hash");
+    std::fs::write(&accounts, format!("alice:{hash}\n")).expect("the accounts can be written");
+    let settings = format!(
+        "sparse_images = true\n[server.tls]\ncertificate = \"{}\"\nkey = \"{}\"\n{}[auth]\nhtpasswd_file = \"{}\"\n{flow}\n\
+         [[access]]\nwho = [\"user:alice\"]\nmay = [\"pull\", \"push\", \"delete\"]\nrepositories = [\"conformance/*\"]\n",
+        made.certificate.display(),
+        made.key.display(),
+        files(&directory),
+        accounts.display(),
+    );
+    let server = Server::start(&Place::default(), &directory.path().join("server"), &settings);
+    let verdict = Suite::new(&server.host(), &directory.path().join("results"))
+        .with("OCI_TLS", "enabled")
+        .with("SSL_CERT_FILE", &made.authority.display().to_string())
+        .with("OCI_USERNAME", "alice")
+        .with("OCI_PASSWORD", "secret")
+        .run();
+    verdict.expect_sent(shown);
+    verdict
 }
 
 /// Sparse images are refused unless the configuration takes them, which the suite wants to see.

@@ -104,6 +104,12 @@ impl Verdict {
         assert!(passed >= enough, "only {counts}");
     }
 
+    /// Expects that the suite has sent something, as its report has it.
+    pub(crate) fn expect_sent(&self, header: &str) {
+        let report = self.report.as_ref().expect("there is a report");
+        assert!(report.contains(header), "{header} was not sent");
+    }
+
     /// A line of the summary, as in `Pass..........:    12`.
     fn count(&self, status: &str) -> usize {
         let (_, counts) = self.summary.split_once("OCI Conformance Result:").unwrap_or_else(|| panic!("{}", self.stderr));

@@ -7,6 +7,7 @@
 mod targets {
     pub(crate) mod challenge;
     pub(crate) mod config;
+    pub(crate) mod credentials;
     pub(crate) mod delivery;
     pub(crate) mod digest;
     pub(crate) mod edit;
@@ -26,9 +27,10 @@ mod targets {
 pub type Target = fn(&[u8]);
 
 /// All targets by the names of their folders in `seeds`.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("challenge", targets::challenge::target),
     ("config", targets::config::target),
+    ("credentials", targets::credentials::target),
     ("delivery", targets::delivery::target),
     ("digest", targets::digest::target),
     ("edit", targets::edit::target),

@@ -81,20 +81,26 @@ fn links(path: &str) -> Vec<PathBuf> {
 }
 
 /// The pages that a user reads.
-pub(crate) const PAGES: [&str; 13] = [
+pub(crate) const PAGES: [&str; 19] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "docs/access.md",
+    "docs/acme.md",
     "docs/admin-api.md",
     "docs/air-gap.md",
+    "docs/audit.md",
     "docs/clients.md",
     "docs/config.md",
     "docs/hooks.md",
+    "docs/limits.md",
     "docs/mirror.md",
+    "docs/oidc.md",
     "docs/operations.md",
     "docs/promotion.md",
     "docs/pull-through.md",
     "docs/registry.md",
+    "docs/tls.md",
 ];
 
 #[test]

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::document::{Block, blocks, page};
 use crate::picture;
-use crate::stage::Stage;
+use crate::stage::{Stage, in_folder};
 use crate::support::layout::sha256;
 use crate::support::process::tool;
 
@@ -53,6 +53,30 @@ fn the_quick_start_and_the_example_of_every_client_run() {
         ran.push(client);
     }
     assert_eq!(ran, picture::clients(), "each client of the picture has an example, in the same order");
+}
+
+#[test]
+fn the_example_of_access_rules_runs() {
+    let blocks = blocks(&page("README.md"));
+    let (serve, _) = commands(&blocks);
+    let own = |language: &str| -> Vec<Block> {
+        let is_own = |block: &&Block| block.language == language && block.is_under("Who may do what");
+        blocks.iter().filter(is_own).cloned().collect()
+    };
+    let (rules, scripts) = (own("toml"), own("sh"));
+    let ([rules], [accounts, robots]) = (rules.as_slice(), scripts.as_slice()) else { panic!("{rules:?} {scripts:?}") };
+    // The file of accounts has to be there before the server is.
+    let etc = TempDir::new().unwrap();
+    std::fs::create_dir_all(etc.path().join("etc/roadstead")).unwrap();
+    tool("htpasswd");
+    let mut bash = Command::new(tool("bash"));
+    crate::support::process::run(bash.args(["-euo", "pipefail", "-c", &in_folder(&accounts.text, etc.path())]));
+    let stage = Stage::new(serve, &in_folder(&rules.text, etc.path()));
+    assert_eq!(stage.ask("/v2/team/app/tags/list").0, 401);
+    let told = stage.run(robots);
+    assert!(told.contains("Login Succeeded") && told.contains("\"tags\":[\"1\"]") && told.contains("\nci "), "{told}");
+    assert_eq!(stage.ask("/v2/docker.io/library/alpine/manifests/latest").0, 200);
+    assert_eq!(stage.ask("/v2/team/app/manifests/1").0, 401);
 }
 
 /// The promotion of the README into a repository of this machine, without the Argo CD that is not there.

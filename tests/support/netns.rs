@@ -26,7 +26,7 @@ impl Netns {
 
     /// The place where programs run inside it.
     pub(crate) fn place(&self) -> Place {
-        Place { netns: Some(self.file()) }
+        Place { netns: Some(self.file()), address: None }
     }
 
     fn file(&self) -> PathBuf {

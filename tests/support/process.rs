@@ -1,7 +1,7 @@
 //! Programs run by tests: found or named as missing, bounded in time, and ended by their process id when the test is over.
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
@@ -15,6 +15,8 @@ const LIMIT: &str = "180";
 pub(crate) struct Place {
     /// The namespace's file, if it is not the host's.
     pub(crate) netns: Option<PathBuf>,
+    /// Where the server listens, if not at 127.0.0.1.
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl Place {

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use certs::acme::Http;
 use futures_util::{StreamExt, stream};
 use http::header::{ACCEPT, AUTHORIZATION};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, Request};
 use roadstead_outbound::{Body, Client, Config, Error, ErrorKind, Response, SetupError};
 use testing::{FakeUpstream, Fault};
 use url::Url;
@@ -37,6 +38,35 @@ async fn the_callers_headers_are_sent_and_nothing_is_added_from_the_url() {
     assert!(seen.headers.get(AUTHORIZATION).is_none());
     assert_eq!(seen.header("accept-encoding"), None);
     assert!(seen.header("user-agent").unwrap().starts_with("roadstead/"));
+}
+
+#[tokio::test]
+async fn an_exchange_is_answered_whole_whatever_its_status_and_with_a_limit() {
+    let fake = FakeUpstream::start();
+    let client = client(&fake.url());
+    let exchange = async |method: &str, path: &str| {
+        let request = Request::builder().method(method).uri(format!("{}{path}", fake.url()));
+        client.exchange(request.body(Bytes::new()).unwrap()).await
+    };
+    let found = exchange("GET", "/v2/").await.unwrap();
+    assert_eq!((found.status().as_u16(), &found.body()[..]), (200, &b"{}"[..]));
+    assert!(exchange("HEAD", "/v2/").await.unwrap().body().is_empty());
+    let missing = exchange("GET", "/v2/a/manifests/absent").await.unwrap();
+    assert_eq!(missing.status().as_u16(), 404);
+    let digest = fake.put_blob_sized("a", 1 << 20, 1);
+    assert_eq!(exchange("GET", &format!("/v2/a/blobs/{digest}")).await.unwrap().body().len(), 1 << 20);
+    let digest = fake.put_blob_sized("a", (1 << 20) + 1, 1);
+    let error = exchange("GET", &format!("/v2/a/blobs/{digest}")).await.unwrap_err();
+    assert!(error.to_string().contains("too large"), "{error}");
+}
+
+#[tokio::test]
+async fn an_exchange_reaches_no_metadata_service_and_needs_a_whole_url() {
+    let client = client("https://acme.example");
+    for url in ["http://169.254.169.254/latest", "/latest"] {
+        let request = Request::builder().uri(url).body(Bytes::new()).unwrap();
+        assert!(client.exchange(request).await.is_err(), "{url}");
+    }
 }
 
 #[tokio::test]

@@ -72,6 +72,16 @@ impl Scratch {
     }
 }
 
+/// `2026-11-22T05:38:17.123Z`.
+pub(crate) fn rfc3339(at: SystemTime) -> String {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_date(&mut text, since.as_secs());
+    let _ = write!(text, ".{:03}Z", since.subsec_millis());
+    text
+}
+
 /// Date and time of day in UTC. [RFC 3339; the days are counted from the first of March, so that a leap day is the last of its year]
 fn write_date(out: &mut String, second: u64) -> fmt::Result {
     const DAY: u64 = 86_400;
@@ -175,26 +185,31 @@ impl Write for Escaped<'_> {
     }
 }
 
-/// Appends `text` as it stands within quotes. [RFC 8259 section 7]
+/// Appends `text` as it stands within quotes. [RFC 8259 section 7] What else some readers take for the end of a line, or terminals for
+/// a command, is escaped as well: nobody can make one line look like two.
 fn escape(out: &mut String, text: &str) {
-    let special = |byte: &u8| *byte < 0x20 || matches!(*byte, b'"' | b'\\');
+    let special = |byte: &u8| matches!(*byte, 0..0x20 | b'"' | b'\\' | 0x7f | 0xc2 | 0xe2);
     let mut rest = text;
     while let Some(at) = rest.as_bytes().iter().position(&special) {
         out.push_str(&rest[..at]);
-        match rest.as_bytes()[at] {
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            b'\n' => out.push_str("\\n"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            control => {
+        let Some(letter) = rest[at..].chars().next() else { return };
+        match letter {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            letter if letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}') => {
                 const HEX: &[u8; 16] = b"0123456789abcdef";
-                out.push_str("\\u00");
-                out.push(char::from(HEX[usize::from(control >> 4)]));
-                out.push(char::from(HEX[usize::from(control & 15)]));
+                let number = u32::from(letter);
+                out.push_str("\\u");
+                for shift in [12, 8, 4, 0] {
+                    out.push(HEX.get(usize::try_from(number >> shift & 15).unwrap_or(0)).map_or('0', |digit| char::from(*digit)));
+                }
             }
+            other => out.push(other),
         }
-        rest = &rest[at + 1..];
+        rest = &rest[at + letter.len_utf8()..];
     }
     out.push_str(rest);
 }
@@ -240,11 +255,14 @@ mod tests {
     #[test]
     fn any_text_is_read_back_as_it_was() {
         let every: String = (0..0x100_u32).filter_map(char::from_u32).collect();
-        for text in ["", "plain", "\"", "a\\b\n", "é\u{2028}\u{1f6a2}", "\u{0}\u{1f}\u{7f}", &every] {
+        for text in ["", "plain", "\"", "a\\b\n", "é\u{2028}\u{2029}\u{201c}\u{1f6a2}\u{a3}\u{85}", "\u{0}\u{1f}\u{7f}", &every]
+        {
             let mut out = "\"".to_owned();
             escape(&mut out, text);
             out.push('"');
             assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
+            let ends = |letter: char| letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}');
+            assert!(!out.contains(ends), "{out:?}");
         }
     }
 }

@@ -24,7 +24,8 @@ fn parse(method: &Method, target: &str) -> Result<Route, Refusal> {
 
 fn holds(route: &Route, method: &Method) {
     let reads = matches!(*method, Method::GET | Method::HEAD);
-    assert_eq!(route.is_change(), !reads, "{method} {}", route.label());
+    // A token is asked for by a form, and nothing that is stored changes.
+    assert_eq!(route.is_change(), !reads && !matches!(route, Route::Token { .. }), "{method} {}", route.label());
     for name in names(route) {
         assert!(name.as_str().len() <= MAX_NAME_LENGTH);
         assert_eq!(RepositoryName::parse(name.as_str()).as_ref(), Ok(name));
@@ -64,7 +65,7 @@ fn malformed(error: &Error) {
 
 fn names(route: &Route) -> Vec<&RepositoryName> {
     match route {
-        Route::Live | Route::Ready | Route::Metrics | Route::Version | Route::Catalog { .. } => Vec::new(),
+        Route::Live | Route::Ready | Route::Metrics | Route::Token { .. } | Route::Version | Route::Catalog { .. } => Vec::new(),
         Route::Tags { source, .. }
         | Route::Referrers { source, .. }
         | Route::PullManifest { source, .. }
@@ -88,6 +89,7 @@ fn written(route: &Route) -> String {
         Route::Live => "/livez".to_owned(),
         Route::Ready => "/readyz".to_owned(),
         Route::Metrics => "/metrics".to_owned(),
+        Route::Token { query, .. } => query.as_ref().map_or_else(|| "/token".to_owned(), |query| format!("/token?{query}")),
         Route::Version => "/v2/".to_owned(),
         Route::Catalog { page } => with("/v2/_catalog", of_page(page)),
         Route::Tags { source, page } => of_source(source, "tags/list", of_page(page)),

@@ -101,6 +101,7 @@ fn promotions(bare: &Bare, folder: &tempfile::TempDir, rules: Vec<Rule>, shelf: 
         verdicts: Arc::new(NoVerdicts),
         clock,
         metrics: Metrics::new(),
+        audit: telemetry::Audit::off(),
     })
 }
 

@@ -6,8 +6,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use roadstead_server::{Body, BodyError, BoxError, Limits, RequestBody};
+use roadstead_server::{Body, BodyError, BoxError, Limits, RequestBody, Server};
+use telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::harness::{PATIENCE, SHORT, Tls, get, get2, limits, read, soon, start, start_with, until_closed};
@@ -62,7 +64,7 @@ async fn a_preface_that_stops_half_way_is_not_waited_for() {
 }
 
 /// Sends a byte at a time, faster than any limit on silence, until the server has enough of it.
-async fn trickle(mut stream: tokio::net::TcpStream) {
+async fn trickle(mut stream: TcpStream) {
     let start = Instant::now();
     while stream.write_all(b"x").await.is_ok() {
         assert!(start.elapsed() < PATIENCE, "the server puts up with it");
@@ -214,4 +216,15 @@ async fn connections_beyond_the_limit_wait_for_a_seat() {
     drop(first);
     soon(second.read_exact(&mut answer)).await.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
+async fn a_burst_of_connections_finds_room_in_the_queue() {
+    let server = Server::bind("127.0.0.1:0", None, limits(), Metrics::new()).await.unwrap();
+    // Nobody accepts yet. What does not fit would be tried again by the kernel, after a second at the earliest.
+    let mut waiting = Vec::new();
+    for number in 0..600 {
+        let connected = tokio::time::timeout(Duration::from_millis(500), TcpStream::connect(server.local_addr())).await;
+        waiting.push(connected.unwrap_or_else(|_| panic!("number {number} found no room")).unwrap());
+    }
 }

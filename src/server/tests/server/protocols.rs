@@ -43,6 +43,21 @@ async fn http2_is_known_by_its_preface() {
 }
 
 #[tokio::test]
+async fn an_answer_to_head_has_a_length_and_no_body() {
+    let server = start(limits(), describe).await;
+    let head = |address| Request::head(address).header("host", "localhost").body(Full::default()).unwrap();
+    let answers = [
+        server.http1().await.send_request(head("/")).await.unwrap(),
+        server.http2().await.send_request(head("http://localhost/")).await.unwrap(),
+    ];
+    for response in answers {
+        assert_eq!(response.headers()["content-length"], "18");
+        assert_eq!(read(response).await.unwrap(), "");
+    }
+    assert!(server.metrics.encode().contains("roadstead_http_sent_bytes_total 0\n"), "{}", server.metrics.encode());
+}
+
+#[tokio::test]
 async fn under_tls_the_handshake_chooses_the_protocol() {
     let tls = Tls::new();
     let server = start_with(limits(), Some(tls.server()), describe).await;
@@ -58,7 +73,7 @@ async fn under_tls_the_handshake_chooses_the_protocol() {
 async fn bodies_go_both_ways_whole_and_are_counted() {
     let server = start(limits(), echo).await;
     let sent = Bytes::from(vec![7; 3 << 20]);
-    let request = |address| Request::post(address).body(Full::new(sent.clone())).unwrap();
+    let request = |address| Request::post(address).header("host", "localhost").body(Full::new(sent.clone())).unwrap();
     let mut http1 = server.http1().await;
     assert!(read(http1.send_request(request("/")).await.unwrap()).await.unwrap() == sent);
     let mut http2 = server.http2().await;
