@@ -131,6 +131,41 @@ fn what_is_stored_is_nobody_elses_to_read() {
     assert_eq!(seen, 1);
 }
 
+#[test]
+fn a_certificate_that_ends_soon_is_told_of_before_it_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let sign = |days: u64| {
+        let then = SystemClock::default().now() - Duration::from_hours(24 * days);
+        certs::dev::make(&folder.join("tls"), &["localhost".to_owned(), "127.0.0.1".to_owned()], then).unwrap()
+    };
+    // It is valid for 397 days.
+    let made = sign(390);
+    fs::write(folder.join("htpasswd"), account("root", "r")).unwrap();
+    let admin = "[[access]]\nwho = [\"user:root\"]\nmay = [\"admin\"]\n";
+    rules(folder, &tls(&made), admin);
+    let server = start(folder);
+    let url = server.url.replace("http://", "https://");
+    let config = certs::client_config(std::slice::from_ref(&made.authority)).unwrap();
+    let client = reqwest::blocking::Client::builder().tls_backend_preconfigured(config).no_proxy().build().unwrap();
+    let ready = || {
+        let answer = client.get(format!("{url}/readyz")).send().unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.text().unwrap()
+    };
+    until("it is told", || ready().contains("warning: the certificate "));
+    assert!(ready().contains("server.pem expires at "), "{}", ready());
+    let metrics = || client.get(format!("{url}/metrics")).basic_auth("root", Some("r")).send().unwrap().text().unwrap();
+    assert!(metrics().contains("roadstead_certificate_expiry_timestamp_seconds{certificate="));
+    sign(0);
+    hang_up(&server);
+    until("the new one is well", || ready() == "ok\n");
+}
+
+fn tls(made: &certs::dev::Made) -> String {
+    format!("[server.tls]\ncertificate = \"{}\"\nkey = \"{}\"\n", made.certificate.display(), made.key.display())
+}
+
 /// New certificates while 64 connections work: none of their requests fails.
 #[test]
 fn certificates_are_swapped_under_load() {
@@ -143,8 +178,7 @@ fn certificates_are_swapped_under_load() {
     };
     let made = sign(0);
     fs::write(folder.join("htpasswd"), account("alice", "a")).unwrap();
-    let tls = format!("[server.tls]\ncertificate = \"{}\"\nkey = \"{}\"\n", made.certificate.display(), made.key.display());
-    rules(folder, &tls, ALICE);
+    rules(folder, &tls(&made), ALICE);
     let server = start(folder);
     let url = server.url.replace("http://", "https://");
     let (stop, failed, answered) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
