@@ -56,7 +56,7 @@ repositories = ["bench/**"]
 pub(crate) fn rules(run: &Path) -> Result<String> {
     let accounts = run.join("htpasswd");
     fs::write(&accounts, ACCOUNT)?;
-    Ok(format!("[auth]\nhtpasswd_file = {accounts:?}\n{RULES}"))
+    Ok(format!("[auth]\nhtpasswd_file = \"{}\"\n{RULES}", accounts.display()))
 }
 
 /// A line with a token of the server's own making.

@@ -126,7 +126,7 @@ fn roadstead(role: Role, port: u16, data: &Path, run: &Path) -> Result<String> {
         ),
         Role::Encrypted => {
             let [certificate, key] = [secure::CERTIFICATE, secure::KEY].map(|name| run.join(name));
-            format!("[server.tls]\ncertificate = {certificate:?}\nkey = {key:?}\n")
+            format!("[server.tls]\ncertificate = \"{}\"\nkey = \"{}\"\n", certificate.display(), key.display())
         }
         Role::Guarded => authorized::rules(run)?,
         Role::Registry | Role::Upstream => String::new(),

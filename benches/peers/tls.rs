@@ -8,7 +8,6 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use rustix::net::{RecvFlags, recv};
