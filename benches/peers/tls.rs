@@ -78,7 +78,10 @@ fn download(mut stream: Connected, protocol: Protocol, port: u16, path: &str, do
     stream.write_all(&protocol.opening())?;
     let size = u32::try_from(LARGE)?;
     for number in 0.. {
-        stream.write_all(&protocol.request(number, port, path, size)?)?;
+        match stream.write_all(&protocol.request(number, port, path, size)?) {
+            Err(_) if done.ends() => return Ok(()),
+            written => written?,
+        }
         let mut left = LARGE as u64;
         while left > 0 {
             let count = match recv(&stream.sock, buffer.as_mut_slice(), RecvFlags::TRUNC) {
