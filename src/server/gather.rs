@@ -155,7 +155,7 @@ mod tests {
     async fn long_writes_go_together_and_the_second_flush_takes_them_along() {
         let mut gather = gather(usize::MAX);
         for _ in 0..4 {
-            gather.write_all(&[1; 16_393]).await.unwrap();
+            gather.write_all(&vec![1; 16_393]).await.unwrap();
             gather.flush().await.unwrap();
         }
         assert!(gather.io.writes.is_empty());
