@@ -52,6 +52,7 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let metrics = Metrics::new();
+    let tls = tls.map(roadstead_server::Tls::fixed);
     let server = Server::bind("127.0.0.1:0", tls, limits, metrics.clone()).await.unwrap();
     let addr = server.local_addr();
     let (stop, stopped) = oneshot::channel();
