@@ -48,7 +48,7 @@ const CONFINED: &[(&[&str], &[&str])] = &[
     (&["reqwest"], &["outbound"]),
     (
         &["rustls", "tokio-rustls", "rustls-native-certs", "rustls-pki-types", "webpki-roots"],
-        &["certs", "server", "outbound", "testing"],
+        &["certs", "server", "outbound", "testing", "peers"],
     ),
     (&["object_store"], &["storage"]),
 ];

@@ -65,8 +65,13 @@ pub(crate) fn address(port: u16) -> SocketAddr {
 
 /// The bytes of a request without a body.
 pub(crate) fn request(method: &str, port: u16, path: &str) -> Vec<u8> {
+    request_with(method, port, path, "")
+}
+
+/// The same with more lines in its head.
+pub(crate) fn request_with(method: &str, port: u16, path: &str, more: &str) -> Vec<u8> {
     let accept = if path.contains("/manifests/") { format!("Accept: {MANIFEST}\r\n") } else { String::new() };
-    format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{accept}\r\n").into_bytes()
+    format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{accept}{more}\r\n").into_bytes()
 }
 
 impl Client {
@@ -104,7 +109,13 @@ impl Client {
         self.answer(method).with_context(|| format!("{method} {path}"))
     }
 
-    /// The same, and an error unless the answer has the status.
+    /// Asks for something with more lines in the head.
+    pub(crate) fn get_with(&mut self, path: &str, more: &str) -> Result<Answer> {
+        self.stream.write_all(&request_with("GET", self.port, path, more))?;
+        self.answer("GET").with_context(|| format!("GET {path}"))
+    }
+
+    /// Asks as `ask` does, and fails unless the answer has the status.
     pub(crate) fn expect(&mut self, status: u16, method: &str, path: &str, kind: &str, body: &[&[u8]]) -> Result<Answer> {
         let answer = self.ask(method, path, kind, body)?;
         ensure!(

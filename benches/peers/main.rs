@@ -4,6 +4,7 @@
 //! time for a unit of work, as a ratio that is formed within each round: absolute figures move with the machine, ratios hardly do.
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not as it should be"))]
 
+mod authorized;
 mod blobs;
 mod client;
 mod cold;
@@ -20,6 +21,7 @@ mod page;
 mod peers;
 mod push;
 mod samples;
+mod secure;
 mod seed;
 mod server;
 mod small;
@@ -27,6 +29,7 @@ mod stage;
 mod stalled;
 mod start;
 mod stats;
+mod tls;
 mod zb;
 
 use std::fs;
@@ -59,6 +62,8 @@ const CASES: &[Case] = &[
     Case { section: "Blobs", goals: &["G1"], run: blobs::hot },
     Case { section: "Blobs", goals: &["G10"], run: stalled::downloads },
     Case { section: "Blobs", goals: &["G11"], run: cold::download },
+    Case { section: "TLS", goals: &["G2", "tls"], run: tls::encrypted },
+    Case { section: "Rules and tokens", goals: &["authorized"], run: authorized::small },
     Case { section: "Push", goals: &["G6"], run: push::large },
     Case { section: "Push", goals: &["G7"], run: push::small },
     Case { section: "Pull-through", goals: &["G8", "G9"], run: fills::cold },

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
+use crate::authorized;
 use crate::machine::{Processors, said};
+use crate::secure;
 use crate::server::{Kind, Recipe};
 
 /// What a server is there for.
@@ -18,6 +20,10 @@ pub(crate) enum Role {
     Upstream,
     /// It pulls through from the server at this port.
     Proxy(u16),
+    /// It holds content, and its connections are encrypted.
+    Encrypted,
+    /// It holds content, and wants to know who asks. There is only ours.
+    Guarded,
 }
 
 /// Where the programs are.
@@ -34,7 +40,7 @@ impl Programs {
         let mut paths = Vec::new();
         for kind in peers {
             let path = match kind {
-                Kind::Roadstead => roadstead.to_owned(),
+                Kind::Roadstead | Kind::Guarded => roadstead.to_owned(),
                 Kind::V2Deb => PathBuf::from("/usr/bin/docker-registry"),
                 Kind::V3 => tools.join("registry-v3"),
                 Kind::Zot => tools.join("zot"),
@@ -57,6 +63,7 @@ impl Programs {
 
     /// Where one is.
     pub(crate) fn path(&self, kind: Kind) -> Result<&Path> {
+        let kind = if kind.is_ours() { Kind::Roadstead } else { kind };
         let found = self.paths.iter().find(|(found, _)| *found == kind);
         found.map(|(_, path)| path.as_path()).with_context(|| format!("{} is not among the peers of this run", kind.key()))
     }
@@ -91,8 +98,8 @@ impl Programs {
         let (name, place) = (format!("{}-{port}", kind.key()), data.to_owned());
         let log = run.join(format!("{name}.log"));
         let (extension, text) = match kind {
-            Kind::Roadstead => ("toml", roadstead(role, port, data)),
-            Kind::V2Deb | Kind::V3 => ("yml", distribution(role, port, data)),
+            Kind::Roadstead | Kind::Guarded => ("toml", roadstead(role, port, data, run)?),
+            Kind::V2Deb | Kind::V3 => ("yml", distribution(role, port, data, run)),
             Kind::Zot => ("json", zot(port, data)),
             Kind::Nginx => ("conf", nginx(role, port, data, run, &log, processors)),
         };
@@ -100,42 +107,52 @@ impl Programs {
         fs::write(&config, text)?;
         let config = config.to_string_lossy().into_owned();
         let arguments = match kind {
-            Kind::Roadstead => vec!["serve".to_owned(), "--config".to_owned(), config],
+            Kind::Roadstead | Kind::Guarded => vec!["serve".to_owned(), "--config".to_owned(), config],
             Kind::V2Deb | Kind::V3 | Kind::Zot => vec!["serve".to_owned(), config],
             Kind::Nginx => vec!["-p".to_owned(), run.to_string_lossy().into_owned(), "-c".to_owned(), config],
         };
         // Without this v3 tries to send traces to a collector on this machine.
         let environment = if kind == Kind::V3 { vec![("OTEL_TRACES_EXPORTER", "none")] } else { Vec::new() };
-        Ok(Recipe { kind, program: self.path(kind)?.to_owned(), arguments, environment, port, data: place, log })
+        let certificate = (role == Role::Encrypted).then(|| run.join(secure::CERTIFICATE));
+        Ok(Recipe { kind, program: self.path(kind)?.to_owned(), arguments, environment, port, data: place, log, certificate })
     }
 }
 
 /// As it is run: its log of requests on, its metrics counted. Only the log's form is chosen.
-fn roadstead(role: Role, port: u16, data: &Path) -> String {
-    let upstream = match role {
+fn roadstead(role: Role, port: u16, data: &Path, run: &Path) -> Result<String> {
+    let more = match role {
         Role::Proxy(upstream) => format!(
             "[[upstream]]\nhost = \"127.0.0.1:{upstream}\"\nurl = \"http://127.0.0.1:{upstream}\"\ndefault = true\nroot = [\"**\"]\n"
         ),
+        Role::Encrypted => {
+            let [certificate, key] = [secure::CERTIFICATE, secure::KEY].map(|name| run.join(name));
+            format!("[server.tls]\ncertificate = \"{}\"\nkey = \"{}\"\n", certificate.display(), key.display())
+        }
+        Role::Guarded => authorized::rules(run)?,
         Role::Registry | Role::Upstream => String::new(),
     };
-    let none = if upstream.is_empty() { "upstream = []\n" } else { "" };
+    let none = if matches!(role, Role::Proxy(_)) { "" } else { "upstream = []\n" };
     let data = data.display();
-    format!(
-        "{none}[server]\nlisten = \"127.0.0.1:{port}\"\n[storage]\nurl = \"file:{data}\"\n[log]\nformat = \"json\"\n{upstream}"
-    )
+    Ok(format!(
+        "{none}[server]\nlisten = \"127.0.0.1:{port}\"\n[storage]\nurl = \"file:{data}\"\n[log]\nformat = \"json\"\n{more}"
+    ))
 }
 
 /// At its best: no log of requests, errors alone in the other, descriptors in memory.
-fn distribution(role: Role, port: u16, data: &Path) -> String {
+fn distribution(role: Role, port: u16, data: &Path, run: &Path) -> String {
     let quiet = role != Role::Upstream;
-    let proxy = match role {
+    let more = match role {
         Role::Proxy(upstream) => format!("proxy:\n  remoteurl: http://127.0.0.1:{upstream}\n"),
-        Role::Registry | Role::Upstream => String::new(),
+        Role::Encrypted => {
+            let [certificate, key] = [secure::CERTIFICATE, secure::KEY].map(|name| run.join(name));
+            format!("  tls:\n    certificate: {}\n    key: {}\n", certificate.display(), key.display())
+        }
+        Role::Registry | Role::Upstream | Role::Guarded => String::new(),
     };
     format!(
         "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: {quiet}\nstorage:\n  filesystem:\n    rootdirectory: {data}\n  \
          cache:\n    blobdescriptor: inmemory\n  maintenance:\n    uploadpurging:\n      enabled: false\nhttp:\n  addr: \
-         127.0.0.1:{port}\n  secret: bench\n{proxy}",
+         127.0.0.1:{port}\n  secret: bench\n{more}",
         data = data.display()
     )
 }
@@ -154,22 +171,36 @@ fn zot(port: u16, data: &Path) -> String {
 /// Files as they are, by sendfile, or a cache that lets one request through and makes the others wait for it.
 fn nginx(role: Role, port: u16, data: &Path, run: &Path, log: &Path, processors: Processors) -> String {
     let (data, run, workers) = (data.display(), run.display(), processors.count());
-    let (cache, place) = match role {
+    let (cache, place, listen) = match role {
         Role::Proxy(upstream) => (
             format!("proxy_cache_path {data} levels=1:2 keys_zone=bench:10m max_size=100g inactive=1d use_temp_path=off;"),
             format!(
                 "location / {{ proxy_pass http://127.0.0.1:{upstream}; proxy_http_version 1.1; proxy_set_header Connection \"\"; \
                  proxy_cache bench; proxy_cache_valid 200 1d; proxy_cache_lock on; proxy_cache_lock_timeout 1h; proxy_cache_lock_age 1h; }}"
             ),
+            String::new(),
         ),
-        Role::Registry | Role::Upstream => (String::new(), format!("root {data}; location = /v2/ {{ return 200; }}")),
+        Role::Encrypted => (
+            // What is encrypted has to be read first: in large pieces, and framed in the largest that clients take.
+            format!(
+                "ssl_protocols TLSv1.3; ssl_certificate {run}/{}; ssl_certificate_key {run}/{}; output_buffers 2 512k; \
+                 http2_chunk_size 16k;",
+                secure::CERTIFICATE,
+                secure::KEY
+            ),
+            format!("root {data}; location = /v2/ {{ return 200; }}"),
+            "ssl http2".to_owned(),
+        ),
+        Role::Registry | Role::Upstream | Role::Guarded => {
+            (String::new(), format!("root {data}; location = /v2/ {{ return 200; }}"), String::new())
+        }
     };
     format!(
         "daemon off;\nuser root;\nworker_processes {workers};\nworker_rlimit_nofile 8192;\nerror_log {log} error;\npid \
          {run}/nginx-{port}.pid;\nevents {{ worker_connections 4096; }}\nhttp {{\n  access_log off;\n  sendfile on;\n  tcp_nopush \
          on;\n  keepalive_requests 1000000000;\n  keepalive_timeout 1h;\n  default_type application/octet-stream;\n  \
          client_body_temp_path {run}/nginx-{port}-body;\n  proxy_temp_path {run}/nginx-{port}-proxy;\n  {cache}\n  server {{\n    \
-         listen 127.0.0.1:{port} backlog=4096;\n    {place}\n  }}\n}}\n",
+         listen 127.0.0.1:{port} backlog=4096 {listen};\n    {place}\n  }}\n}}\n",
         log = log.display()
     )
 }
@@ -178,7 +209,7 @@ fn nginx(role: Role, port: u16, data: &Path, run: &Path, log: &Path, processors:
 pub(crate) fn stored(kind: Kind, data: &Path, repository: &str, digest: &str) -> PathBuf {
     let short = &digest[..2];
     match kind {
-        Kind::Roadstead => data.join("blobs/sha256").join(short).join(digest),
+        Kind::Roadstead | Kind::Guarded => data.join("blobs/sha256").join(short).join(digest),
         Kind::V2Deb | Kind::V3 => data.join("docker/registry/v2/blobs/sha256").join(short).join(digest).join("data"),
         Kind::Zot => data.join(repository).join("blobs/sha256").join(digest),
         Kind::Nginx => data.join("v2").join(repository).join("blobs").join(format!("sha256:{digest}")),
@@ -191,19 +222,35 @@ mod tests {
 
     #[test]
     fn roadstead_has_no_upstream_unless_it_pulls_through() {
-        let data = Path::new("/tmp/data");
-        let registry = roadstead(Role::Registry, 5000, data);
+        let (data, run) = (Path::new("/tmp/data"), Path::new("/tmp/run"));
+        let registry = roadstead(Role::Registry, 5000, data, run).unwrap();
         assert!(registry.starts_with("upstream = []\n[server]\nlisten = \"127.0.0.1:5000\"\n"), "{registry}");
-        let proxy = roadstead(Role::Proxy(6000), 5000, data);
+        let proxy = roadstead(Role::Proxy(6000), 5000, data, run).unwrap();
         assert!(proxy.contains("url = \"http://127.0.0.1:6000\"") && !proxy.contains("upstream = []"), "{proxy}");
     }
 
     #[test]
     fn the_log_of_requests_of_a_peer_is_on_only_where_it_is_counted() {
         let data = Path::new("/tmp/data");
-        assert!(distribution(Role::Registry, 5000, data).contains("disabled: true"));
-        assert!(distribution(Role::Upstream, 5000, data).contains("disabled: false"));
-        assert!(!distribution(Role::Registry, 5000, data).contains("proxy:"));
-        assert!(distribution(Role::Proxy(6000), 5000, data).contains("proxy:\n  remoteurl: http://127.0.0.1:6000\n"));
+        let of = |role| distribution(role, 5000, data, Path::new("/tmp/run"));
+        assert!(of(Role::Registry).contains("disabled: true"));
+        assert!(of(Role::Upstream).contains("disabled: false"));
+        assert!(!of(Role::Registry).contains("proxy:"));
+        assert!(of(Role::Proxy(6000)).contains("proxy:\n  remoteurl: http://127.0.0.1:6000\n"));
+    }
+
+    #[test]
+    fn connections_are_encrypted_where_that_is_measured_and_nowhere_else() {
+        let (data, run) = (Path::new("/tmp/data"), Path::new("/tmp/run"));
+        for (role, encrypted) in [(Role::Encrypted, true), (Role::Registry, false)] {
+            let log = Path::new("/tmp/log");
+            for text in [
+                roadstead(role, 5000, data, run).unwrap(),
+                distribution(role, 5000, data, run),
+                nginx(role, 5000, data, run, log, Processors::Pinned),
+            ] {
+                assert_eq!(text.contains("/tmp/run/certificate.pem"), encrypted, "{text}");
+            }
+        }
     }
 }

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::client::{Client, address};
 use crate::machine::{Processors, now, process_cpu, since};
+use crate::secure;
 
 /// How long a server may take to answer after its start.
 const START: Duration = Duration::from_mins(1);
@@ -24,6 +25,8 @@ const SAMPLING: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Roadstead,
+    /// The same program, told who may do what.
+    Guarded,
     V2Deb,
     V3,
     Zot,
@@ -31,13 +34,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// All, in the order of the tables.
+    /// All programs, in the order of the tables.
     pub(crate) const ALL: [Self; 5] = [Self::Roadstead, Self::V2Deb, Self::V3, Self::Zot, Self::Nginx];
 
     /// What it is called on the command line.
     pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Roadstead => "roadstead",
+            Self::Guarded => "guarded",
             Self::V2Deb => "v2deb",
             Self::V3 => "v3",
             Self::Zot => "zot",
@@ -45,10 +49,16 @@ impl Kind {
         }
     }
 
+    /// Whether it is Roadstead, however it is set up.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Roadstead | Self::Guarded)
+    }
+
     /// What it is called in the tables.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Roadstead => "**Roadstead**",
+            Self::Guarded => "Roadstead with rules",
             Self::V2Deb => "distribution 2.8 (Debian)",
             Self::V3 => "distribution v3",
             Self::Zot => "zot",
@@ -68,6 +78,8 @@ pub(crate) struct Recipe {
     pub(crate) data: PathBuf,
     /// Where its outputs go.
     pub(crate) log: PathBuf,
+    /// What it shows to clients, if its connections are encrypted.
+    pub(crate) certificate: Option<PathBuf>,
 }
 
 /// Memory in bytes, of all processes of a server.
@@ -87,6 +99,7 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     pub(crate) data: PathBuf,
     pub(crate) log: PathBuf,
+    certificate: Option<PathBuf>,
     child: Child,
     processes: Vec<u32>,
 }
@@ -111,8 +124,8 @@ impl Server {
         let child = processors.as_server(|| command.spawn())?;
         let child = child.with_context(|| format!("cannot start {}", recipe.program.display()))?;
         let processes = vec![child.id()];
-        let (data, log) = (recipe.data.clone(), recipe.log.clone());
-        Ok(Self { kind: recipe.kind, port, data, log, child, processes })
+        let (data, log, certificate) = (recipe.data.clone(), recipe.log.clone(), recipe.certificate.clone());
+        Ok(Self { kind: recipe.kind, port, data, log, certificate, child, processes })
     }
 
     /// Waits until it accepts a connection, looking all the time; what it then takes to answer is not waited for.
@@ -131,7 +144,10 @@ impl Server {
     /// Waits until it answers.
     pub(crate) fn wait(&mut self) -> Result<()> {
         self.accepts()?;
-        let status = Client::connect(self.port)?.ask("GET", "/v2/", "", &[])?.status;
+        let status = match &self.certificate {
+            Some(certificate) => secure::status(certificate, self.port, "/v2/")?,
+            None => Client::connect(self.port)?.ask("GET", "/v2/", "", &[])?.status,
+        };
         ensure!(status < 500, "{} answers {status}", self.kind.key());
         self.processes = descendants(self.child.id())?;
         Ok(())
@@ -280,7 +296,8 @@ mod tests {
     fn recipe(port: u16, program: &str) -> Recipe {
         let (folder, arguments) = (std::env::temp_dir(), vec!["60".to_owned()]);
         let log = folder.join(format!("roadstead-peers-test-{}-{port}.log", std::process::id()));
-        Recipe { kind: Kind::Zot, program: program.into(), arguments, environment: Vec::new(), port, data: folder, log }
+        let environment = Vec::new();
+        Recipe { kind: Kind::Zot, program: program.into(), arguments, environment, port, data: folder, log, certificate: None }
     }
 
     #[test]

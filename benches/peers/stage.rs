@@ -13,6 +13,7 @@ use crate::machine::Processors;
 use crate::options::Options;
 use crate::peers::{Programs, Role, stored};
 use crate::samples::Samples;
+use crate::secure;
 use crate::seed::{Paths, Set, push, write};
 use crate::server::{Kind, MB, Sampler, Server, empty_folder};
 use crate::stats::float;
@@ -35,13 +36,14 @@ impl Stage {
     pub(crate) fn new(options: Options, programs: Programs) -> Result<Self> {
         let run = options.work.join("run");
         empty_folder(&run)?;
+        secure::issue(&run)?;
         Ok(Self { options, programs, paths: Paths::new(), run, next: Cell::new(0) })
     }
 
     /// Those of these servers that take part in the run.
     pub(crate) fn present(&self, kinds: &[Kind]) -> Vec<Kind> {
         let present = self.programs.kinds();
-        kinds.iter().copied().filter(|kind| present.contains(kind)).collect()
+        kinds.iter().copied().filter(|kind| kind.is_ours() || present.contains(kind)).collect()
     }
 
     /// How long each round counts.
@@ -65,7 +67,7 @@ impl Stage {
             return Ok(folder);
         }
         let kept = self.options.work.join("kept").join(format!("{}-{}", kind.key(), self.stamp(kind)?));
-        let parent = if kind == Kind::Roadstead { self.run.join("roadstead") } else { kept };
+        let parent = if kind.is_ours() { self.run.join(kind.key()) } else { kept };
         let (folder, done) = (parent.join(set.folder()), parent.join(format!("{}.done", set.folder())));
         if !done.exists() {
             eprintln!("   {}: {}", kind.key(), set.folder());
@@ -98,9 +100,20 @@ impl Stage {
 
     /// Starts those of these servers that take part, with the same content, and takes the clients' processors.
     pub(crate) fn field(&self, kinds: &[Kind], set: Set, processors: Processors) -> Result<Vec<Server>> {
+        self.field_as(kinds, |_| Role::Registry, set, processors)
+    }
+
+    /// The same, each in its role.
+    pub(crate) fn field_as(
+        &self,
+        kinds: &[Kind],
+        role: impl Fn(Kind) -> Role,
+        set: Set,
+        processors: Processors,
+    ) -> Result<Vec<Server>> {
         let mut servers = Vec::new();
         for kind in self.present(kinds) {
-            servers.push(self.start_in(kind, Role::Registry, &self.data(kind, set)?, processors)?);
+            servers.push(self.start_in(kind, role(kind), &self.data(kind, set)?, processors)?);
         }
         processors.enter()?;
         Ok(servers)

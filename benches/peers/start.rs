@@ -35,7 +35,7 @@ const LOAD_COLUMNS: [Column; 3] =
 
 fn set(kind: Kind) -> Set {
     match kind {
-        Kind::Roadstead => Set::Repositories(OURS),
+        Kind::Roadstead | Kind::Guarded => Set::Repositories(OURS),
         Kind::Nginx => Set::Content,
         Kind::V2Deb | Kind::V3 | Kind::Zot => Set::Repositories(THEIRS),
     }

@@ -7,19 +7,28 @@ use oci::RepositoryName;
 use crate::policy::{Policy, Verb};
 use crate::principal::Principal;
 use crate::scope::Scope;
-use crate::token::Granted;
+use crate::token::{Claims, Granted};
 
 /// Somebody who asks, and how it is known.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    pub(crate) principal: Principal,
-    /// What the token says that it is for; `None` without one of ours.
-    pub(crate) access: Option<Vec<Granted>>,
+    pub(crate) known: Known,
     /// What tells the token of a robot from its others.
     pub(crate) stamp: Option<String>,
     /// When what it is known by is over, in seconds since 1970; `None` where nothing ends it.
     pub(crate) until: Option<u64>,
     pub(crate) policy: Arc<Policy>,
+}
+
+/// By what it is known who somebody is. It is shared with what is remembered: requests copy none of it.
+#[derive(Clone, Debug)]
+pub(crate) enum Known {
+    /// By a token of ours, which says what it is for.
+    Token(Arc<Claims>),
+    /// By something else.
+    Principal(Arc<Principal>),
+    /// As by a token that is for this.
+    Narrowed(Arc<Principal>, Vec<Granted>),
 }
 
 /// What was decided of a request.
@@ -41,19 +50,35 @@ impl Identity {
     /// Who it is.
     #[must_use]
     pub fn principal(&self) -> &Principal {
-        &self.principal
+        match &self.known {
+            Known::Token(claims) => &claims.who,
+            Known::Principal(principal) | Known::Narrowed(principal, _) => principal,
+        }
+    }
+
+    /// What the token says that it is for; `None` without one of ours.
+    fn access(&self) -> Option<&[Granted]> {
+        match &self.known {
+            Known::Token(claims) => Some(&claims.access),
+            Known::Principal(_) => None,
+            Known::Narrowed(_, access) => Some(access),
+        }
     }
 
     /// May it, by the rules alone?
     #[must_use]
     pub fn may(&self, verb: Verb, repository: Option<&RepositoryName>) -> bool {
-        self.policy.decide(&self.principal, verb, repository).is_allowed()
+        self.policy.decide(self.principal(), verb, repository).is_allowed()
     }
 
     /// The same as it is by a token that was fetched for these scopes.
     #[must_use]
     pub fn narrowed(&self, scopes: &[Scope]) -> Self {
-        Self { access: Some(self.granted(scopes)), ..self.clone() }
+        let principal = match &self.known {
+            Known::Token(claims) => Arc::new(claims.who.clone()),
+            Known::Principal(principal) | Known::Narrowed(principal, _) => Arc::clone(principal),
+        };
+        Self { known: Known::Narrowed(principal, self.granted(scopes)), ..self.clone() }
     }
 
     /// What of these scopes it may; asking for more is no error. [distribution, spec/auth/token]
@@ -79,17 +104,17 @@ impl Identity {
     /// Was it made out by a token of ours?
     #[must_use]
     pub fn has_token(&self) -> bool {
-        self.access.is_some()
+        self.access().is_some()
     }
 
     /// The decision about listing repositories, of which it sees those that it may pull: hidden where there is none.
     #[must_use]
     pub fn lists(&self) -> Verdict {
-        let has_it = |access: &Vec<Granted>| access.iter().any(|granted| granted.kind == "registry" && granted.name == "catalog");
-        match (self.may(Verb::Pull, None), self.access.as_ref().is_none_or(has_it)) {
+        let has_it = |access: &[Granted]| access.iter().any(|granted| granted.kind == "registry" && granted.name == "catalog");
+        match (self.may(Verb::Pull, None), self.access().is_none_or(has_it)) {
             (true, true) => Verdict::Allowed,
             (true, false) => Verdict::Insufficient,
-            (false, _) if self.principal.is_anonymous() => Verdict::Unknown,
+            (false, _) if self.principal().is_anonymous() => Verdict::Unknown,
             (false, _) => Verdict::Hidden,
         }
     }
@@ -98,10 +123,10 @@ impl Identity {
     #[must_use]
     pub fn verdict(&self, verb: Verb, repository: &RepositoryName) -> Verdict {
         if self.may(verb, Some(repository)) {
-            let is_enough = |access: &Vec<Granted>| access.iter().any(|granted| granted.has(verb, repository.as_str()));
-            return if self.access.as_ref().is_none_or(is_enough) { Verdict::Allowed } else { Verdict::Insufficient };
+            let is_enough = |access: &[Granted]| access.iter().any(|granted| granted.has(verb, repository.as_str()));
+            return if self.access().is_none_or(is_enough) { Verdict::Allowed } else { Verdict::Insufficient };
         }
-        if self.principal.is_anonymous() {
+        if self.principal().is_anonymous() {
             Verdict::Unknown
         } else if self.may(Verb::Pull, Some(repository)) {
             Verdict::Denied

@@ -5,8 +5,6 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use moka::sync::Cache;
 use secrecy::{ExposeSecret, SecretString};
@@ -14,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use telemetry::Clock;
 use tokio::sync::Semaphore;
 
-use crate::access::Identity;
+use crate::access::{Identity, Known};
 use crate::credentials::Credentials;
 use crate::htpasswd::Htpasswd;
 use crate::oidc::{self, Oidc, Verified};
@@ -110,6 +108,7 @@ struct Inner {
     /// Stamps of accounts by a mark of name and password that only this process can make.
     passwords: Cache<[u8; 32], Arc<str>>,
     process: [u8; 32],
+    nobody: Arc<Principal>,
     /// Claims of tokens by their SHA-256.
     tokens: Cache<[u8; 32], Arc<Claims>>,
 }
@@ -131,6 +130,7 @@ impl Auth {
             queue: Semaphore::new(QUEUE),
             passwords: Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build(),
             process: rand::random(),
+            nobody: Arc::new(Principal::anonymous()),
             tokens: Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build(),
         }))
     }
@@ -166,42 +166,49 @@ impl Auth {
         Arc::clone(&self.0.accounts.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn identity(&self, principal: Principal, access: Option<Vec<Granted>>) -> Identity {
-        Identity { principal, access, stamp: None, until: None, policy: self.policy() }
+    fn identity(&self, principal: impl Into<Arc<Principal>>) -> Identity {
+        Identity { known: Known::Principal(principal.into()), stamp: None, until: None, policy: self.policy() }
     }
 
     /// Somebody who was made out in another way, such as by a certificate.
     #[must_use]
     pub fn identity_of(&self, principal: Principal) -> Identity {
-        self.identity(principal, None)
+        self.identity(principal)
     }
 
     /// Somebody of whom nothing is known.
     #[must_use]
     pub fn anonymous(&self) -> Identity {
-        self.identity(Principal::anonymous(), None)
+        self.identity(Arc::clone(&self.0.nobody))
     }
 
     /// Who sends this, from this address.
     pub async fn identify(&self, authorization: Option<&[u8]>, address: IpAddr) -> Result<Identity, Failure> {
         match Credentials::parse(authorization) {
             Credentials::None => Ok(self.anonymous()),
-            Credentials::Basic { name, password } => self.by_password(&name, password, address).await,
-            Credentials::Bearer(token) if is_robots(&token) => self.by_robot(&token, address).await,
-            Credentials::Bearer(token) => self.by_token(token.expose_secret(), address).await,
+            // All but a token that is known is put into boxes of its own: those who wait for this keep room for its largest part.
+            Credentials::Basic { name, password } => Box::pin(self.by_password(&name, password, address)).await,
+            Credentials::Bearer(token) if is_robots(token) => Box::pin(self.by_robot(token, address)).await,
+            Credentials::Bearer(token) => {
+                let mark = Sha256::digest(token.as_bytes()).into();
+                match self.remembered(&mark) {
+                    Some(identity) => Ok(identity),
+                    None => Box::pin(self.by_token(token, mark, address)).await,
+                }
+            }
             Credentials::Strange => Err(Failure::Wrong("the header Authorization cannot be read")),
         }
     }
 
     /// Somebody with a name and a password, or with a token in its place, which says itself whose it is.
     pub async fn by_password(&self, name: &str, password: SecretString, address: IpAddr) -> Result<Identity, Failure> {
-        if is_robots(&password) {
-            return self.by_robot(&password, address).await;
+        if is_robots(password.expose_secret()) {
+            return self.by_robot(password.expose_secret(), address).await;
         }
         if !self.0.oidc.is_empty() && oidc::has_form(password.expose_secret()) {
             return self.by_issuer(password.expose_secret(), address).await;
         }
-        let principal = || self.identity(Principal::known(USER, name), None);
+        let principal = || self.identity(Principal::known(USER, name));
         let mark = self.mark_of(name, password.expose_secret());
         if let (Some(known), Some(now)) = (self.0.passwords.get(&mark), self.stamp(name))
             && *known == *now
@@ -221,13 +228,13 @@ impl Auth {
         }
         self.0.patience.succeeded(address, name);
         if let Some(stamp) = self.stamp(name) {
-            self.0.passwords.insert(mark, stamp.into());
+            self.0.passwords.insert(mark, stamp);
         }
         Ok(principal())
     }
 
-    async fn by_robot(&self, token: &SecretString, address: IpAddr) -> Result<Identity, Failure> {
-        let found = self.0.robots.owner(token.expose_secret()).await;
+    async fn by_robot(&self, token: &str, address: IpAddr) -> Result<Identity, Failure> {
+        let found = self.0.robots.owner(token).await;
         let found = found.inspect_err(|error| tracing::error!(error = %telemetry::chain(error), "robots cannot be looked up"));
         let Ok(Some((name, token))) = found else {
             // Nobody guesses one: a robot whose token is over must not hold up the others of its address. It waits itself.
@@ -238,7 +245,7 @@ impl Auth {
             return Err(Failure::Wrong("the token of a robot is not known, is over, or was revoked"));
         };
         let principal = Principal::known(ROBOT, &name).in_groups(token.groups);
-        Ok(Identity { stamp: Some(token.id), ..self.identity(principal, None) })
+        Ok(Identity { stamp: Some(token.id), ..self.identity(principal) })
     }
 
     /// Robots and their tokens.
@@ -272,11 +279,26 @@ impl Auth {
     }
 
     fn verified(&self, verified: &Verified) -> Identity {
-        Identity { until: Some(verified.expires), ..self.identity(verified.principal.clone(), None) }
+        Identity { until: Some(verified.expires), ..self.identity(Arc::clone(&verified.principal)) }
     }
 
-    async fn by_token(&self, token: &str, address: IpAddr) -> Result<Identity, Failure> {
-        let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+    /// Somebody with a token of ours that was looked at before and is good as far as can be told without waiting; otherwise it is looked
+    /// at anew.
+    fn remembered(&self, mark: &[u8; 32]) -> Option<Identity> {
+        let claims = self.0.tokens.get(mark).filter(|claims| claims.exp > self.0.signer.now())?;
+        let is_current = match claims.who.name().split_once(':') {
+            Some((USER, name)) => self.has_stamp(name, &claims),
+            Some((ROBOT, name)) => self.0.robots.has_at_hand(name, claims.stamp.as_deref()?)?,
+            _ => true,
+        };
+        is_current.then(|| self.by_claims(claims))
+    }
+
+    fn by_claims(&self, claims: Arc<Claims>) -> Identity {
+        Identity { until: claims.until, stamp: None, policy: self.policy(), known: Known::Token(claims) }
+    }
+
+    async fn by_token(&self, token: &str, key: [u8; 32], address: IpAddr) -> Result<Identity, Failure> {
         let claims = match self.0.tokens.get(&key) {
             Some(claims) if claims.exp > self.0.signer.now() => claims,
             _ if !self.0.oidc.is_empty() && !oidc::says_issuer(token, ISSUER) => return self.by_issuer(token, address).await,
@@ -287,7 +309,7 @@ impl Auth {
             }
         };
         self.is_current(&claims).await?;
-        Ok(Identity { until: claims.until, ..self.identity(claims.who.clone(), Some(claims.access.clone())) })
+        Ok(self.by_claims(claims))
     }
 
     async fn claims(&self, token: &str, kind: &str) -> Result<Arc<Claims>, Failure> {
@@ -299,7 +321,7 @@ impl Auth {
     /// Is the account still as it was when the token was made?
     async fn is_current(&self, claims: &Claims) -> Result<(), Failure> {
         let is_current = match claims.who.name().split_once(':') {
-            Some((USER, name)) => claims.stamp.is_some() && claims.stamp == self.stamp(name),
+            Some((USER, name)) => self.has_stamp(name, claims),
             Some((ROBOT, name)) => match &claims.stamp {
                 Some(id) => self.0.robots.has(name, id).await,
                 None => false,
@@ -325,7 +347,7 @@ impl Auth {
             )
         })?;
         self.is_current(&claims).await?;
-        Ok(Identity { stamp: claims.stamp.clone(), ..self.identity(claims.who.clone(), None) })
+        Ok(Identity { stamp: claims.stamp.clone(), ..self.identity(claims.who.clone()) })
     }
 
     /// A token for as much of what is asked as the rules allow; asking for more is no error. [distribution, spec/auth/token]
@@ -336,7 +358,7 @@ impl Auth {
     pub fn grant(&self, identity: &Identity, request: &TokenRequest) -> Option<Made> {
         let access = identity.granted(&request.scopes);
         let now = self.0.signer.now();
-        if identity.access.is_some() && identity.until.is_some_and(|until| until <= now) {
+        if identity.has_token() && identity.until.is_some_and(|until| until <= now) {
             return None;
         }
         let left = |until: u64| Duration::from_secs(until.saturating_sub(now)).max(SHORTEST_LIFETIME);
@@ -359,18 +381,24 @@ impl Auth {
             exp: now + lifetime.as_secs(),
             kind: kind.to_owned(),
             until: identity.until,
-            stamp: who.name().strip_prefix("user:").map_or_else(|| identity.stamp.clone(), |name| self.stamp(name)),
+            stamp: who
+                .name()
+                .strip_prefix("user:")
+                .map_or_else(|| identity.stamp.clone(), |name| self.stamp(name).map(|stamp| stamp.as_ref().to_owned())),
             who,
             access,
         }
     }
 
     /// What tells an account as it is from what it was and will be.
-    fn stamp(&self, name: &str) -> Option<String> {
-        let accounts = self.accounts();
-        let hash = accounts.stamp(name)?;
-        let digest = Sha256::new().chain_update(b"stamp").chain_update(hash.expose_secret()).finalize();
-        Some(URL_SAFE_NO_PAD.encode(&digest[..12]))
+    fn stamp(&self, name: &str) -> Option<Arc<str>> {
+        self.0.accounts.read().unwrap_or_else(PoisonError::into_inner).stamp(name).cloned()
+    }
+
+    /// Has the account the password that it had when the token was made?
+    fn has_stamp(&self, name: &str, claims: &Claims) -> bool {
+        let accounts = self.0.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        claims.stamp.is_some() && claims.stamp.as_deref() == accounts.stamp(name).map(AsRef::as_ref)
     }
 
     fn mark_of(&self, name: &str, password: &str) -> [u8; 32] {
@@ -380,8 +408,8 @@ impl Auth {
     }
 }
 
-fn is_robots(secret: &SecretString) -> bool {
-    secret.expose_secret().starts_with(robots::PREFIX)
+fn is_robots(secret: &str) -> bool {
+    secret.starts_with(robots::PREFIX)
 }
 
 impl fmt::Debug for Auth {

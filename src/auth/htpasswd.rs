@@ -2,9 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use argon2::{Argon2, PasswordHash, PasswordVerifier};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest as _, Sha256};
 
 /// bcrypt reads no more bytes of a password, so that a longer one would be let in by its beginning.
 const LONGEST_FOR_BCRYPT: usize = 72;
@@ -16,7 +20,14 @@ const HIGHEST_COST: u32 = 16;
 /// The accounts of a file.
 #[derive(Clone, Default)]
 pub struct Htpasswd {
-    accounts: HashMap<String, SecretString>,
+    accounts: HashMap<String, Account>,
+}
+
+#[derive(Clone)]
+struct Account {
+    hash: SecretString,
+    /// Asked for with each token that is shown, so that it is made once.
+    stamp: Arc<str>,
 }
 
 /// What is wrong with a file of accounts.
@@ -44,7 +55,8 @@ impl Htpasswd {
                 return Err(wrong("the name is empty, too long, or has spaces or control characters"));
             }
             check(hash).map_err(wrong)?;
-            if accounts.insert(name.to_owned(), SecretString::from(hash)).is_some() {
+            let account = Account { hash: SecretString::from(hash), stamp: stamp_of(hash) };
+            if accounts.insert(name.to_owned(), account).is_some() {
                 return Err(wrong("the name stands in the file twice"));
             }
         }
@@ -54,7 +66,7 @@ impl Htpasswd {
     /// Is that the password of the account? Takes tens of milliseconds, also for an account that is not there.
     #[must_use]
     pub fn verify(&self, name: &str, password: &str) -> bool {
-        let known = self.accounts.get(name).map(ExposeSecret::expose_secret);
+        let known = self.accounts.get(name).map(|account| account.hash.expose_secret());
         // Of cost 10: what is asked for somebody who is not there takes as long.
         let hash = known.unwrap_or("$2b$10$abcdefghijklmnopqrstuuJ2f5qg7VhVhYJcWb1kB6yQO9qX8G4yq");
         let is_right = if hash.starts_with("$argon2") {
@@ -68,8 +80,8 @@ impl Htpasswd {
 
     /// What tells this password from the next one of the account: what is made from the one is of no use after the other is set.
     #[must_use]
-    pub fn stamp(&self, name: &str) -> Option<&SecretString> {
-        self.accounts.get(name)
+    pub fn stamp(&self, name: &str) -> Option<&Arc<str>> {
+        self.accounts.get(name).map(|account| &account.stamp)
     }
 
     /// How many there are.
@@ -83,6 +95,12 @@ impl Htpasswd {
     pub fn is_empty(&self) -> bool {
         self.accounts.is_empty()
     }
+}
+
+/// Tells nothing of the password, and stands in tokens.
+fn stamp_of(hash: &str) -> Arc<str> {
+    let digest = Sha256::new().chain_update(b"stamp").chain_update(hash).finalize();
+    URL_SAFE_NO_PAD.encode(&digest[..12]).into()
 }
 
 fn check(hash: &str) -> Result<(), &'static str> {

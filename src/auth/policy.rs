@@ -70,7 +70,22 @@ pub enum Who {
 
 /// A text with `*`, which does not go over a `/`, and `**`, which does: `docker.io/**`, `robot:*`, `repo:org/**`.
 #[derive(Clone, Debug)]
-pub struct Pattern(Regex);
+pub struct Pattern {
+    /// What stands before the first star: it rules most texts out, and is often all there is to look at.
+    prefix: String,
+    rest: Rest,
+}
+
+/// What has to come after the prefix.
+#[derive(Clone, Debug)]
+enum Rest {
+    /// Nothing.
+    Nothing,
+    /// Anything.
+    Anything,
+    /// The whole text matches this.
+    Matching(Regex),
+}
 
 /// Compiled, a pattern takes no more bytes.
 const LARGEST: usize = 64 * 1024;
@@ -121,13 +136,25 @@ impl Pattern {
         }
         expression.push_str(r"\z");
         let built = RegexBuilder::new(&expression).size_limit(LARGEST).dot_matches_new_line(true).build();
-        built.map(Self).map_err(|_| failed("it is too long"))
+        let built = built.map_err(|_| failed("it is too long"))?;
+        let (prefix, stars) = text.split_at(text.find('*').unwrap_or(text.len()));
+        let rest = match stars {
+            "" => Rest::Nothing,
+            "**" => Rest::Anything,
+            _ => Rest::Matching(built),
+        };
+        Ok(Self { prefix: prefix.to_owned(), rest })
     }
 
     /// Does it match the whole text?
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
-        self.0.is_match(text)
+        let Some(rest) = text.strip_prefix(self.prefix.as_str()) else { return false };
+        match &self.rest {
+            Rest::Nothing => rest.is_empty(),
+            Rest::Anything => true,
+            Rest::Matching(regex) => regex.is_match(text),
+        }
     }
 }
 
@@ -304,6 +331,14 @@ mod tests {
             let pattern = Pattern::parse(&text).unwrap();
             prop_assert!(pattern.matches(&text));
             prop_assert_eq!(pattern.matches(&other), text == other);
+        }
+
+        #[test]
+        fn two_stars_at_the_end_match_whatever_begins_so(text in "[^*\\p{Cc}]{1,20}", more in "\\PC{0,20}", other in "\\PC{0,20}") {
+            let pattern = Pattern::parse(&format!("{text}**")).unwrap();
+            let longer = format!("{text}{more}");
+            prop_assert!(pattern.matches(&longer));
+            prop_assert_eq!(pattern.matches(&other), other.starts_with(&text));
         }
 
         #[test]

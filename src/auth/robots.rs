@@ -105,15 +105,19 @@ impl Store {
 
     /// All of them, as they were a few seconds ago at most.
     pub(crate) async fn all(&self) -> Result<Arc<Robots>, RobotError> {
-        let now = self.millis();
-        {
-            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-            if known.1 + AGAIN > now {
-                return Ok(Arc::clone(&known.0));
-            }
+        if let Some(robots) = self.at_hand() {
+            return Ok(robots);
         }
+        let now = self.millis();
         let found = self.records.read(KEY).await?;
         self.take(found.as_deref(), now)
+    }
+
+    /// What was read a few seconds ago at most.
+    fn at_hand(&self) -> Option<Arc<Robots>> {
+        let now = self.millis();
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        (known.1 + AGAIN > now).then(|| Arc::clone(&known.0))
     }
 
     fn take(&self, found: Option<&[u8]>, now: u128) -> Result<Arc<Robots>, RobotError> {
@@ -141,9 +145,18 @@ impl Store {
 
     /// Is that token of that robot still taken?
     pub(crate) async fn has(&self, name: &str, id: &str) -> bool {
+        self.all().await.is_ok_and(|robots| self.is_taken(&robots, name, id))
+    }
+
+    /// The same without waiting; `None` if they would have to be read anew for it.
+    pub(crate) fn has_at_hand(&self, name: &str, id: &str) -> Option<bool> {
+        self.at_hand().map(|robots| self.is_taken(&robots, name, id))
+    }
+
+    fn is_taken(&self, robots: &Robots, name: &str, id: &str) -> bool {
         let now = self.seconds();
         let is_it = |one: &RobotToken| one.id == id && one.expires.is_none_or(|until| until > now);
-        self.all().await.is_ok_and(|robots| robots.get(name).is_some_and(|tokens| tokens.iter().any(is_it)))
+        robots.get(name).is_some_and(|tokens| tokens.iter().any(is_it))
     }
 
     /// Makes a token, and the robot if there is none. The token is told once.

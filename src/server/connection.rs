@@ -28,6 +28,7 @@ use crate::body::Body;
 use crate::dispatch::Dispatch;
 use crate::drain::Drain;
 use crate::entry::{Entry, Heads, Prefix, Protocol, sniff};
+use crate::gather::{self, Gather};
 use crate::limits::Limits;
 use crate::peer::Peer;
 use crate::regions::Regions;
@@ -153,6 +154,8 @@ impl Connection {
         if session.alpn_protocol() != Some(b"h2") {
             return self.serve(Protocol::Http1, stream, Prefix::default(), service).await;
         }
+        // What was gathered goes out at once.
+        stream.get_mut().1.set_buffer_limit(Some(2 * gather::MOST));
         // hyper would wait without end for a preface that does not come.
         match self.before_requests(sniff(&mut stream)).await? {
             Some((Protocol::Http2, prefix)) => self.serve(Protocol::Http2, stream, prefix, service).await,
@@ -248,7 +251,7 @@ impl Connection {
         let idle_timeout = self.shared.limits.idle_timeout;
         let keep_alive = self.shared.limits.keep_alive();
         self.activity.time();
-        let io = TokioIo::new(Entry::new(io, prefix, None));
+        let io = TokioIo::new(Entry::new(Gather::new(io, self.peer.is_tls()), prefix, None));
         let executor = Streams { tracker: self.shared.streams.clone(), abort: self.shared.abort.clone() };
         let connection = http2::Builder::new(executor)
             .timer(TokioTimer::new())

@@ -13,6 +13,7 @@ mod dispatch;
 mod drain;
 mod entry;
 mod framing;
+mod gather;
 mod limits;
 mod pages;
 mod peer;

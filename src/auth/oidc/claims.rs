@@ -1,6 +1,7 @@
 //! What an issuer says in a token whose signature is right. [RFC 7519, 4]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -24,7 +25,7 @@ const OF_THE_TOKEN: [&str; 8] = ["exp", "iat", "nbf", "jti", "nonce", "at_hash",
 /// Somebody of whom an issuer has said who it is.
 #[derive(Clone, Debug)]
 pub struct Verified {
-    pub(crate) principal: Principal,
+    pub(crate) principal: Arc<Principal>,
     /// The last second of the token, since 1970.
     pub(crate) expires: u64,
     /// Bytes that it takes here, about.
@@ -74,7 +75,7 @@ pub(crate) fn judge(claims: &Value, provider: &Provider, now: u64) -> Result<Ver
     }
     let size = 256 + (LARGEST - room) + subject.len();
     let principal = Principal::known(&format!("oidc:{}", provider.name), &subject).in_groups(groups).with_claims(told);
-    Ok(Verified { principal, expires, size })
+    Ok(Verified { principal: Arc::new(principal), expires, size })
 }
 
 /// Seconds since 1970, which may have a fraction. [RFC 7519, 2: `NumericDate`]
