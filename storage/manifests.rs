@@ -107,6 +107,10 @@ impl Store {
             let prepared = moves.insert(self.move_tags(name, tags, digest, at).await?);
             steps.push(std::mem::take(&mut prepared.writes));
         }
+        if moves.is_none() {
+            // Before anything is visible. Whoever is faster between this and the tag itself is met there.
+            self.check_stays(name, tags, digest).await?;
+        }
         let written = self.commit(steps).await;
         self.caches.manifests.forget(&(name.clone(), digest.clone()));
         if is_new {

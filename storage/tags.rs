@@ -127,6 +127,16 @@ impl Store {
         if self.change_tag(name, tag, event, change).await? { Ok(()) } else { Err(immutable(name, tag)) }
     }
 
+    /// Refuses if one of these tags stays where it is, and that is somewhere else.
+    pub(crate) async fn check_stays(&self, name: &RepositoryName, tags: &[Tag], digest: &Digest) -> Result<(), Error> {
+        for tag in tags.iter().filter(|tag| self.stays(name, tag)) {
+            if self.tag(name, tag).await?.is_some_and(|there| there.digest != *digest) {
+                return Err(immutable(name, tag));
+            }
+        }
+        Ok(())
+    }
+
     /// Is it a tag that stays where it is?
     fn stays(&self, name: &RepositoryName, tag: &Tag) -> bool {
         self.immutable.as_ref().is_some_and(|immutable| immutable(name, tag))

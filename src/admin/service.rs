@@ -10,8 +10,9 @@ use std::task::{Context, Poll};
 use auth::Auth;
 use bytes::Bytes;
 use hooks::Hooks;
+use http::header::ORIGIN;
 use http::request::Parts as Head;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Limited};
 use jobs::Jobs;
 use mirror::Mirrors;
@@ -97,6 +98,10 @@ impl Admin {
     /// What is asked, of those who may ask.
     async fn let_in(&self, head: &Head, peer: Option<&Peer>) -> Result<(Route, Operator), Refusal> {
         let operator = self.operator(&head.headers, peer).await?;
+        // A browser shows certificates and passwords by itself, also for a page of a stranger. There is no page of ours yet.
+        if !matches!(head.method, Method::GET | Method::HEAD) && head.headers.contains_key(ORIGIN) {
+            return Err(Refusal::Denied("web pages may not change anything here".to_owned()));
+        }
         let route = Route::parse(&head.method, head.uri.path(), head.uri.query())?;
         self.check_route(&route, &operator)?;
         Ok((route, operator))

@@ -111,7 +111,8 @@ impl Guard {
             Wanted::Nothing => Ok(()),
             Wanted::Credentials if caller.has_credentials => Ok(()),
             Wanted::Credentials => Err(challenge(None)),
-            Wanted::Measures if rules.public_metrics || identity.may(Verb::Admin, None) => Ok(()),
+            // A token that was fetched for an image is for that alone.
+            Wanted::Measures if rules.public_metrics || (identity.may(Verb::Admin, None) && !identity.has_token()) => Ok(()),
             Wanted::Measures if identity.principal().is_anonymous() => Err(challenge(None)),
             Wanted::Measures => Err(denied("reading the metrics wants the verb admin, or auth.public_metrics")),
             Wanted::Listing => listing(identity),

@@ -96,7 +96,7 @@ impl Limits {
         }
         let (now, nobody) = (self.now(), Principal::anonymous());
         let principal = caller.identity().map_or(&nobody, |identity| identity.principal());
-        let address = caller.address().to_string();
+        let address = auth::network(caller.address()).to_string();
         for (index, limit) in self.0.limits.iter().enumerate() {
             if !limit.who.iter().any(|who| who.is(principal)) {
                 continue;

@@ -63,6 +63,9 @@ impl Api {
 
     /// Docker's listing of all repositories: of those that the caller may pull.
     pub(crate) async fn catalog(&self, page: &Page, caller: &Caller) -> Result<Response<Body>, Error> {
+        if caller.identity().is_some_and(|identity| !identity.may(auth::Verb::Pull, None)) {
+            return respond::json("application/json", &Catalog { repositories: &[] });
+        }
         let registry = &self.parts().registry;
         let mut listing = registry.repositories(page).await?;
         if caller.identity().is_some() {

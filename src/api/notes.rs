@@ -1,7 +1,9 @@
 //! What is counted and written down of requests: what was changed, by whom, and who was not let in.
 
-use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Response};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use http_body::Body as _;
 use oci::{Error, Reference};
 use server::{Body, Peer, RequestBody, RequestId};
@@ -15,16 +17,13 @@ use crate::service::Api;
 
 impl Api {
     /// Counts a request against what its sender may ask.
-    pub(crate) fn enter(&self, route: &Route, caller: &Caller, headers: &HeaderMap) -> Result<Pass, Denial> {
+    pub(crate) fn enter(&self, route: &Route, caller: &Caller) -> Result<Pass, Denial> {
         if matches!(route, Route::Live | Route::Ready) {
             return Ok(Pass::free());
         }
         let is_upload = matches!(route, Route::PushBlob { .. } | Route::AppendUpload { .. } | Route::FinishUpload { .. });
         let pass = self.parts().limits.enter(caller, is_upload);
-        let pass = pass.map_err(|refused| Denial::Limit(refused.reason, refused.retry_after()))?;
-        let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        pass.took(announced.unwrap_or(0));
-        Ok(pass)
+        pass.map_err(|refused| Denial::Limit(refused.reason, refused.retry_after()))
     }
 
     /// Answers a request that changes something, and writes down what it changed.
@@ -38,7 +37,10 @@ impl Api {
         pass: Pass,
     ) -> Result<Response<Body>, Error> {
         let entry = self.parts().audit.is_on().then(|| changed(&route, caller, request_id)).flatten();
+        let counter = Arc::new(AtomicU64::new(0));
+        let body = body.counted(Arc::clone(&counter));
         let answered = self.dispatch(route, headers, body, request_id.as_str(), caller).await;
+        pass.took(counter.load(Ordering::Relaxed));
         drop(pass);
         if let Some(mut entry) = entry {
             match &answered {
@@ -130,9 +132,7 @@ fn changed(route: &Route, caller: &Caller, request_id: RequestId) -> Option<Audi
     })
 }
 
-/// Bytes of an answer, as far as they are known.
+/// Bytes of an answer, as far as they are known. An answer to HEAD has none.
 pub(crate) fn length(response: &Response<Body>) -> u64 {
-    let header = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let exact = response.body().size_hint().exact();
-    exact.filter(|bytes| *bytes > 0).or(header).unwrap_or(0)
+    response.body().size_hint().exact().unwrap_or(0)
 }

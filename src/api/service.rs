@@ -173,10 +173,15 @@ impl Api {
                 Wanted::Nothing => Caller::anybody(body.peer()),
                 _ => match self.0.parts.guard.identify(headers, body.peer()).await {
                     Ok(caller) => caller,
-                    Err(denial) => return Ok(self.deny(&denial, &route, None, headers, body.peer(), request_id.as_str())),
+                    Err(denial) => {
+                        // Guesses count as what they are: requests of nobody in particular, from there.
+                        let counted = self.enter(&route, &Caller::anybody(body.peer()));
+                        let denial = counted.err().unwrap_or(denial);
+                        return Ok(self.deny(&denial, &route, None, headers, body.peer(), request_id.as_str()));
+                    }
                 },
             };
-            let pass = match self.enter(&route, &caller, headers) {
+            let pass = match self.enter(&route, &caller) {
                 Ok(pass) => pass,
                 Err(denial) => return Ok(self.deny(&denial, &route, Some(&caller), headers, body.peer(), request_id.as_str())),
             };

@@ -141,7 +141,7 @@ async fn by_form(rules: &Rules, asked: &Asked, address: IpAddr) -> Result<Identi
         Some("password") => {
             let password = SecretString::from(asked.first("password").unwrap_or_default());
             let name = asked.first("username").unwrap_or_default();
-            if name.is_empty() || name.chars().any(char::is_control) {
+            if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
                 return Err(wrong());
             }
             rules.auth.by_password(name, password, address).await

@@ -220,6 +220,10 @@ impl Auth {
         }
         let Ok(_place) = self.0.queue.try_acquire() else { return Err(Failure::Wait(Duration::from_secs(1))) };
         let Ok(_look) = self.0.looks.acquire().await else { return Err(Failure::Wait(Duration::from_secs(1))) };
+        // Those who asked at the same moment have waited here for each other.
+        if let Some(wait) = self.0.patience.wait(address, name) {
+            return Err(Failure::Wait(wait));
+        }
         let (accounts, asked) = (self.accounts(), name.to_owned());
         let looked = tokio::task::spawn_blocking(move || accounts.verify(&asked, password.expose_secret())).await;
         if !looked.unwrap_or(false) {
@@ -236,7 +240,9 @@ impl Auth {
     async fn by_robot(&self, token: &str, address: IpAddr) -> Result<Identity, Failure> {
         let found = self.0.robots.owner(token).await;
         let found = found.inspect_err(|error| tracing::error!(error = %telemetry::chain(error), "robots cannot be looked up"));
-        let Ok(Some((name, token))) = found else {
+        // That the store cannot be reached is no fault of who asks.
+        let Ok(found) = found else { return Err(Failure::Wait(Duration::from_secs(1))) };
+        let Some((name, token)) = found else {
             // Nobody guesses one: a robot whose token is over must not hold up the others of its address. It waits itself.
             if let Some(wait) = self.0.patience.wait(address, ROBOT) {
                 return Err(Failure::Wait(wait));
@@ -347,6 +353,9 @@ impl Auth {
             )
         })?;
         self.is_current(&claims).await?;
+        if claims.stamp.is_none() {
+            return Err(Failure::Wrong("what the token was made for cannot be renewed by it"));
+        }
         Ok(Identity { stamp: claims.stamp.clone(), ..self.identity(claims.who.clone()) })
     }
 
@@ -364,7 +373,9 @@ impl Auth {
         let left = |until: u64| Duration::from_secs(until.saturating_sub(now)).max(SHORTEST_LIFETIME);
         let lifetime = identity.until.map_or(self.0.token_lifetime, |until| left(until).min(self.0.token_lifetime));
         let token = self.0.signer.sign(&self.claims_of(identity, ACCESS, now, lifetime, access))?;
-        let refresh = (request.is_offline && !identity.principal().is_anonymous() && identity.until.is_none())
+        // What cannot be ended by a new password or a revocation is not renewed without being shown again: a certificate, say.
+        let can_end = identity.stamp.is_some() || identity.principal().name().starts_with("user:");
+        let refresh = (request.is_offline && can_end && identity.until.is_none())
             .then(|| self.0.signer.sign(&self.claims_of(identity, REFRESH, now, REFRESH_LIFETIME, Vec::new())))
             .flatten();
         Some(Made { token: token.into(), expires_in: lifetime, issued_at: now, refresh_token: refresh.map(Into::into) })

@@ -14,6 +14,8 @@ use sha2::{Digest as _, Sha256};
 const LONGEST_FOR_BCRYPT: usize = 72;
 /// Passwords are not longer for any of them.
 const LONGEST: usize = 1024;
+/// As many hashes of the file stand for those who are not in it.
+const STAND_INS: usize = 64;
 /// A cost beyond that takes seconds for each look.
 const HIGHEST_COST: u32 = 16;
 
@@ -21,6 +23,8 @@ const HIGHEST_COST: u32 = 16;
 #[derive(Clone, Default)]
 pub struct Htpasswd {
     accounts: HashMap<String, Account>,
+    /// Hashes of the file, for those who are not in it.
+    stand_ins: Vec<SecretString>,
 }
 
 #[derive(Clone)]
@@ -60,22 +64,33 @@ impl Htpasswd {
                 return Err(wrong("the name stands in the file twice"));
             }
         }
-        Ok(Self { accounts })
+        let stand_ins = accounts.values().map(|account: &Account| account.hash.clone()).take(STAND_INS).collect();
+        Ok(Self { accounts, stand_ins })
     }
 
-    /// Is that the password of the account? Takes tens of milliseconds, also for an account that is not there.
+    /// Is that the password of the account? Takes as long for an account that is not there: it is compared with somebody else's, always the
+    /// same one for a name.
     #[must_use]
     pub fn verify(&self, name: &str, password: &str) -> bool {
         let known = self.accounts.get(name).map(|account| account.hash.expose_secret());
-        // Of cost 10: what is asked for somebody who is not there takes as long.
-        let hash = known.unwrap_or("$2b$10$abcdefghijklmnopqrstuuJ2f5qg7VhVhYJcWb1kB6yQO9qX8G4yq");
+        let hash = known.unwrap_or_else(|| self.stand_in(name));
+        let most = if hash.starts_with("$argon2") { LONGEST } else { LONGEST_FOR_BCRYPT };
+        let looked_at = password.as_bytes().get(..most).unwrap_or(password.as_bytes());
         let is_right = if hash.starts_with("$argon2") {
-            password.len() <= LONGEST
-                && PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+            PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(looked_at, &hash).is_ok())
         } else {
-            password.len() <= LONGEST_FOR_BCRYPT && bcrypt::verify(password, hash).unwrap_or(false)
+            bcrypt::verify(looked_at, hash).unwrap_or(false)
         };
-        is_right && known.is_some()
+        is_right && known.is_some() && password.len() <= most
+    }
+
+    /// The hash that somebody is compared with who is not there.
+    fn stand_in(&self, name: &str) -> &str {
+        let hash = self.stand_ins.get(
+            name.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)))
+                % self.stand_ins.len().max(1),
+        );
+        hash.map_or("$2b$10$abcdefghijklmnopqrstuuJ2f5qg7VhVhYJcWb1kB6yQO9qX8G4yq", ExposeSecret::expose_secret)
     }
 
     /// What tells this password from the next one of the account: what is made from the one is of no use after the other is set.
@@ -122,7 +137,7 @@ fn check(hash: &str) -> Result<(), &'static str> {
 
 impl fmt::Debug for Htpasswd {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Htpasswd").field("accounts", &self.accounts.len()).finish()
+        formatter.debug_struct("Htpasswd").field("accounts", &self.accounts.len()).finish_non_exhaustive()
     }
 }
 

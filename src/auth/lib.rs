@@ -24,6 +24,7 @@ pub use htpasswd::{Htpasswd, HtpasswdError};
 #[doc(hidden)]
 pub use memory::Memory;
 pub use oidc::{Algorithm, Fetch, FetchError, Oidc, Provider, ProviderError, Refusal, Verified};
+pub use patience::network;
 pub use policy::{Decision, Pattern, Policy, Rule, Verb, Who, WhoError};
 pub use principal::Principal;
 pub use robots::{NewToken, RobotError, RobotToken, Robots};

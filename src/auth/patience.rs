@@ -31,6 +31,15 @@ pub(crate) struct Patience {
     clock: Arc<dyn Clock>,
 }
 
+/// Whoever has one address of IPv6 has all of its network.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::from(std::net::Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
 fn pause(count: u32, free: u32) -> Duration {
     let over = count.saturating_sub(free);
     if over == 0 { Duration::ZERO } else { FIRST.saturating_mul(1 << (over - 1).min(16)).min(LONGEST) }
@@ -38,7 +47,7 @@ fn pause(count: u32, free: u32) -> Duration {
 
 impl Patience {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        let failures = Cache::builder().max_capacity(REMEMBERED).time_to_idle(LONGEST * 4).build();
+        let failures = Cache::builder().max_capacity(REMEMBERED).time_to_live(LONGEST * 4).build();
         Self { failures, clock }
     }
 
@@ -48,7 +57,7 @@ impl Patience {
 
     /// How long this account at this address has to wait before it is looked at.
     pub(crate) fn wait(&self, address: IpAddr, account: &str) -> Option<Duration> {
-        let now = self.now();
+        let (now, address) = (self.now(), network(address));
         let keys = [(address, account.to_owned()), (address, String::new())];
         let until = keys.iter().filter_map(|key| self.failures.get(key)).map(|failures| failures.until).max()?;
         let left = until.checked_sub(now).filter(|left| *left > 0)?;
@@ -62,6 +71,7 @@ impl Patience {
 
     /// A password was wrong.
     pub(crate) fn failed(&self, address: IpAddr, account: &str) {
+        let address = network(address);
         self.count((address, account.to_owned()), FREE);
         self.failed_at(address);
     }
@@ -79,11 +89,12 @@ impl Patience {
 
     /// It was right.
     pub(crate) fn succeeded(&self, address: IpAddr, account: &str) {
-        self.failures.invalidate(&(address, account.to_owned()));
+        self.failures.invalidate(&(network(address), account.to_owned()));
     }
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::net::Ipv4Addr;
 
@@ -96,6 +107,15 @@ mod tests {
         assert_eq!(pause(FREE, FREE), Duration::ZERO);
         assert_eq!((pause(FREE + 1, FREE), pause(FREE + 3, FREE)), (FIRST, FIRST * 4));
         assert_eq!(pause(u32::MAX, FREE), LONGEST);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_guesser() {
+        let addresses: [IpAddr; 3] =
+            ["2001:db8:1:2::5", "2001:db8:1:2:ffff::9", "2001:db8:1:3::5"].map(|text| text.parse().unwrap());
+        let [one, same, other] = addresses.map(network);
+        assert!(one == same && one != other);
+        assert_eq!(network("::ffff:10.0.0.1".parse().unwrap()), IpAddr::from([10, 0, 0, 1]));
     }
 
     #[test]

@@ -22,6 +22,8 @@ const KEY: &str = "robots";
 pub(crate) const PREFIX: &str = "rst_";
 /// What another server has changed is seen after so many milliseconds.
 const AGAIN: u128 = 5_000;
+/// And what was read goes on being taken for so many while the store cannot be reached.
+const GOES_ON: u128 = 600_000;
 /// Names, and tokens of one name.
 const MOST_ROBOTS: usize = 1_000;
 const MOST_TOKENS: usize = 20;
@@ -86,7 +88,8 @@ pub enum RobotError {
 
 pub(crate) struct Store {
     records: Arc<dyn Records>,
-    known: RwLock<(Arc<Robots>, u128)>,
+    /// The robots, when they were looked for last, and when they were read.
+    known: RwLock<(Arc<Robots>, u128, u128)>,
     clock: Arc<dyn Clock>,
 }
 
@@ -109,8 +112,19 @@ impl Store {
             return Ok(robots);
         }
         let now = self.millis();
-        let found = self.records.read(KEY).await?;
-        self.take(found.as_deref(), now)
+        match self.records.read(KEY).await {
+            Ok(found) => self.take(found.as_deref(), now),
+            Err(error) => {
+                // A store that hiccups logs nobody out: what was known goes on for a while.
+                let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+                if known.1 == 0 || known.2 + GOES_ON <= now {
+                    return Err(error.into());
+                }
+                tracing::warn!(error = %telemetry::chain(&error), "robots cannot be read again; those of before are taken");
+                known.1 = now;
+                Ok(Arc::clone(&known.0))
+            }
+        }
     }
 
     /// What was read a few seconds ago at most.
@@ -123,7 +137,7 @@ impl Store {
     fn take(&self, found: Option<&[u8]>, now: u128) -> Result<Arc<Robots>, RobotError> {
         let robots = found.map_or_else(|| Ok(Robots::new()), serde_json::from_slice).map_err(|_| RobotError::Damaged)?;
         let robots = Arc::new(robots);
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = (Arc::clone(&robots), now);
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = (Arc::clone(&robots), now, now);
         Ok(robots)
     }
 

@@ -136,6 +136,16 @@ fn rule(section: &mut Section<'_, '_>) -> Option<Rule> {
             section.wrong(key, "is empty, so that the rule would allow nothing; remove the rule, or write some".to_owned());
         }
     }
+    if may.as_ref().is_some_and(|may| may.contains(&Verb::Admin)) {
+        if section.given("repositories").is_some() {
+            let text =
+                "gives admin, which is of the whole server, beside repositories; write it in a rule of its own without them";
+            section.wrong("may", text.to_owned());
+        }
+        if who.as_ref().is_some_and(|who| who.iter().any(|who| matches!(who, Who::Authenticated))) {
+            section.wrong("may", "gives admin to everybody who can log in; write who it is for".to_owned());
+        }
+    }
     let anonymous = who.as_ref().is_some_and(|who| who.iter().any(|who| matches!(who, Who::Anonymous)));
     if anonymous && may.as_ref().is_some_and(|may| may.contains(&Verb::Admin)) {
         section.wrong("may", "gives admin to everybody; write who it is for".to_owned());

@@ -43,8 +43,9 @@ impl Registry {
         while let Some(removed) = removals.next().await {
             removed.map_err(failed())?;
         }
+        let bytes = self.store.blob_bytes(digest).await.map_err(failed())?;
         self.store.remove_manifest(name, digest).await.map_err(failed())?;
-        self.forget_usage(name);
+        self.release(name, digest, bytes.as_deref()).await;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use crate::peer::Peer;
 pub struct RequestBody {
     kind: Kind,
     peer: Option<Peer>,
+    /// Where what is read is added up.
+    counter: Option<Arc<AtomicU64>>,
 }
 
 /// Why a request's body could not be read to its end.
@@ -66,12 +69,18 @@ impl RequestBody {
     pub(crate) fn incoming(incoming: Incoming, idle_timeout: Duration, activity: &Arc<Activity>, peer: &Peer) -> Self {
         let peer = Some(peer.clone());
         if incoming.is_end_stream() {
-            return Self { kind: Kind::default(), peer };
+            return Self { kind: Kind::default(), peer, counter: None };
         }
         let running = activity.running();
         let activity = Arc::clone(activity);
         let watched = Watched { incoming, idle_timeout, timer: None, waiting: false, activity, _running: running };
-        Self { kind: Kind::Incoming(Box::new(watched)), peer }
+        Self { kind: Kind::Incoming(Box::new(watched)), peer, counter: None }
+    }
+
+    /// The same, whose bytes are added up there as they are read.
+    #[must_use]
+    pub fn counted(self, counter: Arc<AtomicU64>) -> Self {
+        Self { counter: Some(counter), ..self }
     }
 
     /// Who sends it; nobody for one that did not come over a connection.
@@ -83,7 +92,7 @@ impl RequestBody {
 
 impl From<Bytes> for RequestBody {
     fn from(bytes: Bytes) -> Self {
-        Self { kind: Kind::Full(bytes), peer: None }
+        Self { kind: Kind::Full(bytes), peer: None, counter: None }
     }
 }
 
@@ -92,11 +101,16 @@ impl http_body::Body for RequestBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.kind {
+        let polled = match &mut self.kind {
             Kind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Kind::Incoming(watched) => watched.poll_frame(cx),
+        };
+        if let (Poll::Ready(Some(Ok(frame))), Some(counter)) = (&polled, &self.counter) {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            counter.fetch_add(u64::try_from(length).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

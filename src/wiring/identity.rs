@@ -50,8 +50,8 @@ fn name_of(chain: &[CertificateDer<'_>], clock: &dyn Clock) -> Option<String> {
 
 fn preferred(identity: ClientIdentity) -> Option<String> {
     let ClientIdentity { uris, dns, common_name, .. } = identity;
-    // Whoever signs may let people choose their common name: none of them is to look like a URI.
-    let common_name = common_name.filter(|name| !name.contains([':', '/']));
+    // Whoever signs may let people choose their common name: none of them is to look like a URI or a host.
+    let common_name = common_name.filter(|name| !name.contains([':', '/', '.']));
     uris.into_iter().next().or_else(|| dns.into_iter().next()).or(common_name)
 }
 
@@ -206,7 +206,11 @@ impl Reloading {
             (Some(auth), rules) => {
                 let rules = rules.unwrap_or_default();
                 self.note("done", "rules and accounts", None);
-                tracing::info!(rules = rules.len(), accounts = config.auth.accounts.len(), "rules and accounts were read again");
+                tracing::info!(
+                    rules = rules.len(),
+                    accounts = config.auth.accounts.len(),
+                    "rules and accounts were read again; what else has changed counts from the next start on"
+                );
                 auth.set_accounts(config.auth.accounts);
                 auth.set_policy(Policy::new(rules));
             }
@@ -251,6 +255,7 @@ mod tests {
             (identity(&[], &["web.prod"], Some("web")), Some("web.prod")),
             (identity(&[], &[], Some("web")), Some("web")),
             (identity(&[], &[], Some(spiffe)), None),
+            (identity(&[], &[], Some("web.prod")), None),
             (identity(&[], &[], None), None),
         ] {
             assert_eq!(preferred(identity).as_deref(), name);

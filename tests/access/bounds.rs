@@ -144,3 +144,53 @@ async fn whoever_asks_too_much_is_told_when_to_come_back() {
     }
     assert_eq!(server.status(As::Nobody, "GET", "/livez").await, 200);
 }
+
+#[tokio::test]
+async fn a_quota_goes_by_what_is_there_and_not_by_what_a_manifest_says() {
+    let server = Server::start(RULES).await;
+    let alice = As::User("alice");
+    let config = server.push_blob(alice, "small/app", "{}").await;
+    let layer = server.push_blob(alice, "small/app", "b".repeat(1_500)).await;
+    let request = server.request(alice, "PUT", "/v2/small/app/manifests/v1");
+    let lies = image(&config, &layer, 1, None).to_string();
+    let answer = request.header("content-type", oci::media_type::OCI_MANIFEST).body(lies).send().await.unwrap();
+    let (status, code, message) = error(answer).await;
+    assert!(status == 400 && code == "MANIFEST_INVALID" && message.contains("1500 bytes"), "{status} {code} {message}");
+    // Layers that images share count once, and until the last of them is gone.
+    let mut manifests = Vec::new();
+    for tag in ["v1", "v2", "v3"] {
+        let config = server.push_blob(alice, "small/shared", format!("{{\"tag\":\"{tag}\"}}")).await;
+        let layer = server.push_blob(alice, "small/shared", "s".repeat(700)).await;
+        let mut manifest = image(&config, &layer, 700, None);
+        manifest["config"]["size"] = serde_json::json!(12);
+        let request = server.request(alice, "PUT", &format!("/v2/small/shared/manifests/{tag}"));
+        let request = request.header("content-type", oci::media_type::OCI_MANIFEST).body(manifest.to_string());
+        manifests
+            .push((request.send().await.unwrap().status().as_u16(), crate::harness::sha256(manifest.to_string().as_bytes())));
+    }
+    let statuses: Vec<u16> = manifests.iter().map(|(status, _)| *status).collect();
+    assert_eq!(statuses, [201, 201, 201]);
+}
+
+#[tokio::test]
+async fn bytes_are_counted_that_came_or_went_and_none_that_were_only_announced() {
+    let limit = "[[limit]]\nwho = [\"user:bob\"]\nbytes_per_hour = 10000\n";
+    let server = Server::start(&format!("{RULES}{limit}")).await;
+    let (bob, alice) = (As::User("bob"), As::User("alice"));
+    let large = server.push_blob(alice, "team/app", "x".repeat(50_000)).await;
+    // What HEAD tells of was not sent, and what is refused did not come.
+    assert_eq!(server.status(bob, "HEAD", &format!("/v2/team/app/blobs/{large}")).await, 200);
+    let announced =
+        server.request(bob, "GET", "/v2/").header("content-length", "900000000000").timeout(std::time::Duration::from_secs(1));
+    drop(announced.send().await);
+    assert_eq!(server.status(bob, "GET", "/v2/").await, 200);
+    // A push without a length counts as it comes.
+    let body = reqwest::Body::wrap_stream(futures_util::stream::iter([Ok::<_, std::io::Error>("y".repeat(12_000))]));
+    let digest = crate::harness::sha256("y".repeat(12_000).as_bytes());
+    let path = format!("/v2/team/app/blobs/uploads/?digest={digest}");
+    assert_eq!(server.request(bob, "POST", &path).body(body).send().await.unwrap().status(), 201);
+    let answer = server.ask(bob, "GET", "/v2/").await;
+    assert_eq!(answer.status(), 429);
+    assert!(answer.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap() > 600);
+    assert_eq!(server.status(alice, "GET", "/v2/").await, 200);
+}

@@ -124,3 +124,27 @@ async fn bundles_go_out_and_in_with_the_token_of_a_robot() {
     let refused = program(&server, Some(&server.admin_token()), &["export", "other.tar", "team/app:v1"]).await;
     assert!(!refused.status.success());
 }
+
+#[tokio::test]
+async fn a_page_of_a_stranger_does_nothing_with_the_credentials_of_a_browser() {
+    let server = Server::start(RULES).await;
+    let request = server.request(As::User("root"), "POST", "/api/v1/robots/evil/tokens").header("origin", "https://evil.example");
+    assert_eq!(request.send().await.unwrap().status(), 403);
+    let listed: Value = server.ask(As::User("root"), "GET", "/api/v1/robots").await.json().await.unwrap();
+    assert_eq!(listed["robots"], json!([]));
+}
+
+#[test]
+fn admin_is_of_the_whole_server_and_for_somebody() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("roadstead.toml");
+    for (rule, told) in [
+        ("who = [\"user:a\"]\nmay = [\"pull\", \"admin\"]\nrepositories = [\"team/**\"]\n", "of the whole server"),
+        ("who = [\"authenticated\"]\nmay = [\"admin\"]\n", "who can log in"),
+        ("who = [\"anonymous\"]\nmay = [\"admin\"]\n", "to everybody"),
+    ] {
+        std::fs::write(&file, format!("[[access]]\n{rule}")).unwrap();
+        let errors = roadstead::config::Config::load(Some(&file), std::iter::empty()).unwrap_err().to_string();
+        assert!(errors.contains("access.may") && errors.contains(told), "{errors}");
+    }
+}

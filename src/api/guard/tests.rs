@@ -177,3 +177,14 @@ async fn without_rules_everybody_passes() {
     let route = Route::PullManifest { source, reference: oci::Reference::parse("v1").unwrap(), head: false };
     assert!(guard.check(&route, &Caller::anybody(None)).is_ok());
 }
+
+#[tokio::test]
+async fn what_cannot_be_ended_is_not_renewed_without_being_shown() {
+    let guard = guard().await;
+    let auth = &guard.rules().unwrap().auth;
+    let request = auth::TokenRequest { scopes: Vec::new(), is_offline: true };
+    let made = auth.grant(&auth.identity_of(Principal::known("cert", "spiffe://x/y")), &request).unwrap();
+    assert!(made.refresh_token.is_none());
+    let made = auth.grant(&auth.anonymous(), &request).unwrap();
+    assert!(made.refresh_token.is_none());
+}
