@@ -62,7 +62,7 @@ pub(crate) fn rules(run: &Path) -> Result<String> {
 /// A line with a token of the server's own making.
 fn token(server: &Server) -> Result<String> {
     let mut client = Client::connect(server.port)?;
-    let answer = client.get_with("/token?scope=repository:bench/content:pull", PASSWORD)?;
+    let answer = client.fetch_with("/token?scope=repository:bench/content:pull", PASSWORD)?;
     ensure!(answer.status == 200, "no token: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
     let answer: serde_json::Value = serde_json::from_slice(&answer.body)?;
     let token = answer["token"].as_str().context("an answer without a token")?;

@@ -110,7 +110,7 @@ impl Client {
     }
 
     /// Asks for something with more lines in the head.
-    pub(crate) fn get_with(&mut self, path: &str, more: &str) -> Result<Answer> {
+    pub(crate) fn fetch_with(&mut self, path: &str, more: &str) -> Result<Answer> {
         self.stream.write_all(&request_with("GET", self.port, path, more))?;
         self.answer("GET").with_context(|| format!("GET {path}"))
     }

@@ -155,7 +155,7 @@ impl Connection {
             return self.serve(Protocol::Http1, stream, Prefix::default(), service).await;
         }
         // What was gathered goes out at once.
-        stream.get_mut().1.set_buffer_limit(Some(2 * gather::MOST));
+        stream.get_mut().1.set_buffer_limit(Some(gather::MOST));
         // hyper would wait without end for a preface that does not come.
         match self.before_requests(sniff(&mut stream)).await? {
             Some((Protocol::Http2, prefix)) => self.serve(Protocol::Http2, stream, prefix, service).await,
