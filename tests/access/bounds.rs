@@ -136,7 +136,7 @@ async fn whoever_asks_too_much_is_told_when_to_come_back() {
         }
     }
     let refused = refused.unwrap();
-    assert!((1..=4).contains(&refused.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap()));
+    assert!((1..=5).contains(&refused.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap()));
     let (_, code, message) = error(refused).await;
     assert!(code == "TOOMANYREQUESTS" && message.contains("too fast"), "{code} {message}");
     for _ in 0..30 {
