@@ -110,7 +110,9 @@ impl Server {
     pub(crate) fn settled_log(&self) -> String {
         let marker = format!("/v2/marker-{}/tags/list", self.markers.fetch_add(1, Ordering::Relaxed));
         assert_eq!(self.client.get(self.url(&marker)).send().unwrap().status(), 404);
-        until("the marker is logged", || Some(self.log()).filter(|log| log.contains(&marker)))
+        // A line that is being written is none yet.
+        let is_there = |log: &String| log.lines().any(|line| line.contains(&marker)) && log.ends_with('\n');
+        until("the marker is logged", || Some(self.log()).filter(is_there))
     }
 
     /// The paths of the requests that were answered so far, without markers. Panics where a line of the log is no line of JSON.
