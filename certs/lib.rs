@@ -32,7 +32,6 @@ pub use rustls::ServerConfig;
 pub use rustls::pki_types::CertificateDer;
 /// What a client says first, by which a server room chooses a configuration.
 pub use rustls::server::ClientHello;
-pub use server::server_config;
 pub use tls::{Pair, Reloaded, Settings, Tls};
 
 /// What both sides offer in the handshake, most wanted first. Without it a connection stays at HTTP/1.1.

@@ -1,6 +1,5 @@
 //! The server's side of a handshake: versions, suites, protocols and sessions.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
@@ -9,12 +8,10 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
 use rustls::{ServerConfig, version};
 
+use crate::alpn;
 use crate::chain::Chain;
 use crate::choice::Choice;
-use crate::clients::Clients;
 use crate::error::Error;
-use crate::pem::Source;
-use crate::{alpn, provider};
 
 /// How many sessions are kept for clients of TLS 1.2 that do not keep them themselves.
 const KEPT: usize = 1024;
@@ -34,7 +31,7 @@ impl Sessions {
     }
 }
 
-/// TLS 1.3 and 1.2, with no suite but those of [`provider`], over HTTP/2 or HTTP/1.1. The client chooses among the suites: it
+/// TLS 1.3 and 1.2, with no suite but those of [`provider`](crate::provider), over HTTP/2 or HTTP/1.1. The client chooses among the suites: it
 /// knows whether its processor is made for AES. There is no early data, which an attacker could send again.
 pub(crate) fn config(
     chains: &[Chain],
@@ -53,26 +50,24 @@ pub(crate) fn config(
     Ok(Arc::new(config))
 }
 
-/// A configuration that serves the chain of `certificate` (the server's own first) with `key`, both PEM, over HTTP/2 or
-/// HTTP/1.1. Clients are not asked for certificates. Unlike [`crate::Tls`] it is not made anew when the files change, and does
-/// not look at who may read the key.
-///
-/// Fails if a file cannot be read, lacks what it should hold, or if the two do not belong together.
-pub fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Error> {
-    let provider = provider();
-    let chain = Chain::new(&Source::read(certificate)?, &Source::read(key)?, &provider)?;
-    config(&[chain], Clients::anyone().verifier, &Sessions::new()?, &provider)
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::{Path, PathBuf};
 
     use tempfile::TempDir;
 
     use super::*;
+    use crate::{Pair, Settings, Tls};
+
+    /// As a server has it whose settings have these files.
+    fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Error> {
+        let pair = Pair { certificate: certificate.to_owned(), key: key.to_owned() };
+        let settings = Settings { certificates: vec![pair], client_ca: None, client_crl: None, require_client: false };
+        Tls::load(&settings).map(|tls| tls.config())
+    }
 
     struct Files {
         folder: TempDir,
@@ -86,6 +81,7 @@ mod tests {
         let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
         fs::write(&certificate, made.cert.pem()).unwrap();
         fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         Files { folder, certificate, key }
     }
 

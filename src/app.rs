@@ -25,7 +25,7 @@ use crate::durable::Durable;
 use crate::front::Front;
 use crate::wiring::acme::{self, Issuing};
 use crate::wiring::hooks::Triggers;
-use crate::wiring::identity::{self, Reloading, Source};
+use crate::wiring::identity::{self, Mark, Reloading, Source};
 use crate::wiring::{self, ApiNames, RegistryCache};
 
 /// How often upload sessions that nobody goes on with are looked for.
@@ -44,7 +44,8 @@ pub struct App {
     durable: Durable,
     issuing: Issuing,
     reloading: Reloading,
-    source: Option<Source>,
+    /// Where it is read again from, and what it was read from at first.
+    source: Option<(Source, Mark)>,
     /// Cancelled when the server is told to stop.
     stop: CancellationToken,
     registry: Registry,
@@ -192,8 +193,8 @@ impl App {
     }
 
     /// Reads certificates, rules and accounts again from there while it runs.
-    pub(crate) fn with_source(self, source: Source) -> Self {
-        Self { source: Some(source), ..self }
+    pub(crate) fn with_source(self, source: Source, mark: Mark) -> Self {
+        Self { source: Some((source, mark)), ..self }
     }
 
     /// What answers the requests, for benchmarks that ask it without a socket.
@@ -278,14 +279,14 @@ async fn sweep(registry: &Registry, clock: &dyn Clock, lifetime: Duration) -> In
 }
 
 /// Runs a server until SIGTERM or SIGINT. A second one ends the process at once.
-pub(crate) async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
+pub(crate) async fn serve(config: Config, source: Source, mark: Mark) -> anyhow::Result<()> {
     let log = telemetry::log::init(config.log.format, &config.log.level)?;
-    let served = Box::pin(serve_logged(config, source, log.clone())).await;
+    let served = Box::pin(serve_logged(config, (source, mark), log.clone())).await;
     log.flush();
     served
 }
 
-async fn serve_logged(config: Config, source: Source, log: telemetry::log::Log) -> anyhow::Result<()> {
+async fn serve_logged(config: Config, (source, mark): (Source, Mark), log: telemetry::log::Log) -> anyhow::Result<()> {
     server::raise_file_limit();
     server::keep_from_others();
     let facts = summary(&config);
@@ -295,7 +296,7 @@ async fn serve_logged(config: Config, source: Source, log: telemetry::log::Log) 
             "passwords and tokens come here without encryption: set server.tls, unless something before this server ends it"
         );
     }
-    let app = build(config, Arc::new(SystemClock::default())).await?.with_source(source);
+    let app = build(config, Arc::new(SystemClock::default())).await?.with_source(source, mark);
     tracing::info!(address = %app.local_addr(), tls = encrypted, version = telemetry::build::VERSION, storage = facts.0, upstreams = facts.1, "listening");
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;

@@ -189,16 +189,14 @@ fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
 
 async fn serve(path: Option<&Path>, listen: Option<String>) -> ExitCode {
     let flags: Vec<Flag> = listen.map(|value| Flag { name: "--listen", key: "server.listen", value }).into_iter().collect();
-    let config = match Config::load_with(path, environment(), &flags) {
+    let file = path.map(Path::to_owned);
+    let source = Box::new(move || Config::load_marked(file.as_deref(), environment(), &flags));
+    let (config, mark) = source();
+    let config = match config {
         Ok(config) => config,
         Err(errors) => return refuse(&errors),
     };
-    let file = path.map(Path::to_owned);
-    let source = Box::new(move || {
-        let (config, mark) = Config::load_marked(file.as_deref(), environment(), &flags);
-        (config.map_err(anyhow::Error::from), mark)
-    });
-    match Box::pin(crate::app::serve(config, source)).await {
+    match Box::pin(crate::app::serve(config, source, mark)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("roadstead: {}", telemetry::chain(error.as_ref())));

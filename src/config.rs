@@ -345,10 +345,12 @@ impl Config {
         let environment: BTreeMap<String, String> = env.collect();
         let file = path.map(|path| path.display().to_string()).unwrap_or_default();
         let loaded = match path.map(files).transpose() {
-            Ok(bytes) => {
-                let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
-                Self::read(&file, &text, &environment, flags, &files)
-            }
+            Ok(bytes) => match String::from_utf8(bytes.unwrap_or_default()) {
+                Ok(text) => Self::read(&file, &text, &environment, flags, &files),
+                Err(_) => {
+                    Err(ConfigErrors::unreadable(&file, &io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text")))
+                }
+            },
             Err(error) => Err(ConfigErrors::unreadable(&file, &error)),
         };
         (loaded, mark.into_inner().finalize().into())
@@ -360,15 +362,7 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
         flags: &[Flag],
     ) -> Result<Self, ConfigErrors> {
-        let environment: BTreeMap<String, String> = env.collect();
-        let Some(path) = path else {
-            return Self::read("", "", &environment, flags, &|path| fs::read(path));
-        };
-        let file = path.display().to_string();
-        match fs::read_to_string(path) {
-            Ok(text) => Self::read(&file, &text, &environment, flags, &|path| fs::read(path)),
-            Err(error) => Err(ConfigErrors::unreadable(&file, &error)),
-        }
+        Self::load_marked(path, env, flags).0
     }
 
     /// The file with the token of `/api/v1/`: in the folder where content is kept, or beside a bucket in the working directory. What is

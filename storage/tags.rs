@@ -251,12 +251,7 @@ impl Store {
         let paths: Vec<_> = distinct.iter().map(|tag| keys::tag(name, tag)).collect();
         let turns = self.objects.turns_of(&paths).await;
         // None of them, if one may not: before anything is announced.
-        for (path, tag) in paths.iter().zip(&distinct).filter(|(_, tag)| self.stays(name, tag)) {
-            let current = self.objects.read_json::<Pointer>(path).await?;
-            if current.is_some_and(|current| !current.may_be(digest)) {
-                return Err(immutable(name, tag));
-            }
-        }
+        self.check_stays(name, tags, digest).await?;
         let (mut writes, mut events) = (Vec::new(), Vec::new());
         for (path, tag) in paths.into_iter().zip(&distinct) {
             let current = self.objects.read_json::<Pointer>(&path).await?;

@@ -87,11 +87,11 @@ impl Guard {
             // Another program before us may go by the other one.
             return Err(wrong("there are several headers Authorization", peer));
         }
-        let certificate = || Some(rules.auth.identity_of(Principal::known("cert", peer?.certificate()?)));
         let Some(shown) = shown else {
-            let known = certificate();
-            let has_credentials = known.is_some();
-            return Ok(Caller::known(known.unwrap_or_else(|| rules.auth.anonymous()), has_credentials, peer));
+            return Ok(match peer.and_then(Peer::certificate) {
+                Some(name) => Caller::known(rules.auth.identity_of(Principal::known("cert", name)), true, peer),
+                None => Caller::known(rules.auth.anonymous(), false, peer),
+            });
         };
         match rules.auth.identify(Some(shown.as_bytes()), address_of(peer)).await {
             // Some clients send an empty name and password where they have none.
@@ -104,7 +104,7 @@ impl Guard {
         }
     }
 
-    /// Lets a route pass, or says why not. [DESIGN.md, rule 6]
+    /// Lets a route pass, or says why not. [docs/access.md, "What clients are answered"]
     pub(crate) fn check(&self, route: &Route, caller: &Caller) -> Result<(), Denial> {
         let (Some(rules), Some(identity)) = (&self.rules, caller.identity()) else { return Ok(()) };
         match wanted(route) {

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use auth::{Failure, Identity, Made, Scope, TokenRequest};
+use auth::{Failure, Identity, Scope, TokenRequest};
 use http::header::{CACHE_CONTROL, HeaderValue};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response};
 use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
 use oci::Error;
@@ -71,13 +71,8 @@ impl Api {
         let asked = Asked::read(query.unwrap_or_default().as_bytes());
         is_for_us(rules, &asked)?;
         let request = asked.request(asked.first("offline_token") == Some("true")).map_err(Denial::Error)?;
-        let (request, identity) = (self.as_stored(request).await, identity.clone());
-        made(
-            rules,
-            &identity,
-            &request,
-            |made| json!({ "token": made.token.expose_secret(), "access_token": made.token.expose_secret() }),
-        )
+        let request = self.as_stored(request).await;
+        made(rules, identity, &request, |token| json!({ "token": token, "access_token": token }))
     }
 
     /// A token, by what a form says. [OAuth 2, RFC 6749 sections 4.3 and 6]
@@ -88,13 +83,12 @@ impl Api {
             let reason = format!("the form does not come to its end, or has more than {LARGEST_FORM} bytes");
             Denial::Error(Error::SizeInvalid { reason })
         })?;
-        let bytes = bytes.to_bytes();
-        let asked = Asked::read(&bytes);
+        let asked = Asked::read(&bytes.to_bytes());
         is_for_us(rules, &asked)?;
         let identity = by_form(rules, &asked, address).await?;
         let request = asked.request(asked.first("access_type") == Some("offline")).map_err(Denial::Error)?;
         let request = self.as_stored(request).await;
-        made(rules, &identity, &request, |made| json!({ "access_token": made.token.expose_secret(), "token_type": "Bearer" }))
+        made(rules, &identity, &request, |token| json!({ "access_token": token, "token_type": "Bearer" }))
     }
 
     fn token_rules(&self) -> Result<&Rules, Denial> {
@@ -171,11 +165,11 @@ fn made(
     rules: &Rules,
     identity: &Identity,
     request: &TokenRequest,
-    as_json: impl FnOnce(&Made) -> Value,
+    as_json: impl FnOnce(&str) -> Value,
 ) -> Result<Response<Body>, Denial> {
     let failed = || Denial::Error(Error::internal("making a token", "there is no key to sign with"));
     let made = rules.auth.grant(identity, request).ok_or_else(failed)?;
-    let mut answer = as_json(&made);
+    let mut answer = as_json(made.token.expose_secret());
     answer["expires_in"] = json!(made.expires_in.as_secs());
     // A text by the specification of tokens, and clients refuse everything else.
     answer["issued_at"] = json!(moment(made.issued_at));
@@ -183,7 +177,6 @@ fn made(
         answer["refresh_token"] = json!(refresh.expose_secret());
     }
     let mut response = respond::json("application/json", &answer).map_err(Denial::Error)?;
-    *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

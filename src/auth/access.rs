@@ -27,8 +27,6 @@ pub(crate) enum Known {
     Token(Arc<Claims>),
     /// By something else.
     Principal(Arc<Principal>),
-    /// As by a token that is for this.
-    Narrowed(Arc<Principal>, Vec<Granted>),
 }
 
 /// What was decided of a request.
@@ -52,7 +50,7 @@ impl Identity {
     pub fn principal(&self) -> &Principal {
         match &self.known {
             Known::Token(claims) => &claims.who,
-            Known::Principal(principal) | Known::Narrowed(principal, _) => principal,
+            Known::Principal(principal) => principal,
         }
     }
 
@@ -61,7 +59,6 @@ impl Identity {
         match &self.known {
             Known::Token(claims) => Some(&claims.access),
             Known::Principal(_) => None,
-            Known::Narrowed(_, access) => Some(access),
         }
     }
 
@@ -69,16 +66,6 @@ impl Identity {
     #[must_use]
     pub fn may(&self, verb: Verb, repository: Option<&RepositoryName>) -> bool {
         self.policy.decide(self.principal(), verb, repository).is_allowed()
-    }
-
-    /// The same as it is by a token that was fetched for these scopes.
-    #[must_use]
-    pub fn narrowed(&self, scopes: &[Scope]) -> Self {
-        let principal = match &self.known {
-            Known::Token(claims) => Arc::new(claims.who.clone()),
-            Known::Principal(principal) | Known::Narrowed(principal, _) => Arc::clone(principal),
-        };
-        Self { known: Known::Narrowed(principal, self.granted(scopes)), ..self.clone() }
     }
 
     /// What of these scopes it may; asking for more is no error. [distribution, spec/auth/token]

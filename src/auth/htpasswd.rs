@@ -164,6 +164,21 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_not_there_is_compared_with_somebody_who_is() {
+        let accounts = Htpasswd::parse(&file()).unwrap();
+        let hashes: Vec<String> = file().lines().filter_map(|line| Some(line.split_once(':')?.1[..4].to_owned())).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        for number in 0..50 {
+            let name = format!("nobody{number}");
+            let hash = accounts.stand_in(&name);
+            assert!(hashes.iter().any(|known| hash.starts_with(known)) && hash == accounts.stand_in(&name));
+            seen.insert(hash[..4].to_owned());
+        }
+        assert_eq!(seen.len(), 2, "all kinds of the file stand for somebody");
+        assert!(!accounts.verify("nobody1", "s3cret") && !accounts.verify("nobody1", &"x".repeat(2_000)));
+    }
+
+    #[test]
     fn a_password_that_bcrypt_would_cut_is_refused() {
         let long = "x".repeat(73);
         let hash = bcrypt::hash(&long[..72], 4).unwrap();

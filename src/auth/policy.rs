@@ -6,7 +6,7 @@ use std::fmt;
 use oci::RepositoryName;
 use regex::{Regex, RegexBuilder};
 
-use crate::principal::Principal;
+use crate::principal::{KINDS, Principal};
 
 /// What somebody may do. None of them brings another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -166,7 +166,7 @@ impl Who {
             None if text == "anonymous" => Ok(Self::Anonymous),
             None if text == "authenticated" => Ok(Self::Authenticated),
             Some(("group", name)) => Ok(Self::Group(Pattern::parse(name)?)),
-            Some(("user" | "robot" | "cert" | "oidc", name)) if !name.is_empty() => Ok(Self::Named(Pattern::parse(text)?)),
+            Some((kind, name)) if KINDS.contains(&kind) && !name.is_empty() => Ok(Self::Named(Pattern::parse(text)?)),
             _ => Err(WhoError::Kind(text.to_owned())),
         }
     }

@@ -18,6 +18,8 @@ pub struct Principal {
     claims: BTreeMap<String, Vec<String>>,
 }
 
+/// The kinds of those who are known.
+pub(crate) const KINDS: [&str; 4] = ["user", "robot", "cert", "oidc"];
 /// The name of those of whom nothing is known.
 const ANONYMOUS: &str = "anonymous";
 
@@ -32,6 +34,17 @@ impl Principal {
     #[must_use]
     pub fn known(kind: &str, name: &str) -> Self {
         Self { name: format!("{kind}:{name}"), ..Self::anonymous() }
+    }
+
+    /// Somebody by the name that rules and logs have for him: `anonymous`, `user:alice`, `oidc:PROVIDER:SUBJECT`. `None` for a text that is
+    /// nobody's.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            None if text == ANONYMOUS => Some(Self::anonymous()),
+            Some((kind, name)) if KINDS.contains(&kind) && !name.is_empty() => Some(Self::known(kind, name)),
+            _ => None,
+        }
     }
 
     /// The same in these groups.

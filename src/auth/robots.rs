@@ -257,6 +257,7 @@ fn is_name(name: &str) -> bool {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use telemetry::SystemClock;
+    use testing::ManualClock;
 
     use super::*;
     use crate::memory::Memory;
@@ -286,6 +287,20 @@ mod tests {
         store.revoke("ci", None).await.unwrap();
         assert!(store.all().await.unwrap().is_empty());
         assert!(matches!(store.revoke("ci", None).await, Err(RobotError::Unknown { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_hiccups_logs_nobody_out() {
+        let (records, clock) = (Arc::new(Memory::default()), Arc::new(ManualClock::new()));
+        let store = Store::new(Arc::clone(&records) as Arc<dyn Records>, Arc::clone(&clock) as Arc<dyn Clock>);
+        let (made, token) = store.create("ci", &new(None)).await.unwrap();
+        records.set_down(true);
+        clock.advance(Duration::from_mins(1));
+        assert!(store.owner(token.expose_secret()).await.unwrap().is_some() && store.has("ci", &made.id).await);
+        clock.advance(Duration::from_mins(20));
+        assert!(store.owner(token.expose_secret()).await.is_err());
+        records.set_down(false);
+        assert!(store.owner(token.expose_secret()).await.unwrap().is_some());
     }
 
     #[tokio::test]

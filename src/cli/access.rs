@@ -51,10 +51,8 @@ pub(super) fn run(command: Command, file: &ConfigFile, output: Output) -> anyhow
             "allowed: there is no [[access]], so everyone may do everything\n".to_owned()
         })));
     };
-    let somebody = match principal.split_once(':') {
-        None if principal == "anonymous" => Principal::anonymous(),
-        Some((kind @ ("user" | "robot" | "cert" | "oidc"), name)) if !name.is_empty() => Principal::known(kind, name),
-        _ => anyhow::bail!("{principal:?} is nobody: write anonymous, user:NAME, robot:NAME, cert:NAME or oidc:PROVIDER:SUBJECT"),
+    let Some(somebody) = Principal::parse(&principal) else {
+        anyhow::bail!("{principal:?} is nobody: write anonymous, user:NAME, robot:NAME, cert:NAME or oidc:PROVIDER:SUBJECT");
     };
     let somebody = somebody.in_groups(groups).with_claims(claims.into_iter().map(|(name, value)| (name, vec![value])).collect());
     let policy = Policy::new(rules);

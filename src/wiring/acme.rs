@@ -1,10 +1,7 @@
 //! Certificates that are issued: the way to the authority, and the two doors at which it asks whether a name leads here.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,7 +14,6 @@ use http::{Method, Request, Response, StatusCode};
 use server::{Body, Challenges, RequestBody, Server};
 use storage::Store;
 use telemetry::{Clock, Metrics};
-use tower::Service;
 
 use crate::config::{self, Config};
 
@@ -56,7 +52,9 @@ impl Issuing {
         let Some(acme) = self.acme else { return std::future::pending().await };
         let door = async {
             if let Some(door) = self.door {
-                door.serve(ByHttp(Arc::clone(&acme)), std::future::pending()).await;
+                let acme = Arc::clone(&acme);
+                let service = tower::service_fn(move |request| Box::pin(answer(Arc::clone(&acme), request)));
+                door.serve(service, std::future::pending()).await;
             }
             std::future::pending().await
         };
@@ -123,34 +121,18 @@ impl Challenges for ByHandshake {
     }
 }
 
-/// The door at which it asks over plain HTTP; nothing else is behind it.
-#[derive(Clone)]
-struct ByHttp(Arc<Acme>);
-
-impl Service<Request<RequestBody>> for ByHttp {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let acme = Arc::clone(&self.0);
-        Box::pin(async move {
-            let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-            let answer = if is_read { acme.answer(request.uri().path()).await } else { None };
-            let (status, text) = match answer {
-                Some(text) => (StatusCode::OK, text),
-                None => (StatusCode::NOT_FOUND, "the registry is served over https alone\n".to_owned()),
-            };
-            let mut response = Response::new(Body::full(Bytes::from(text)));
-            *response.status_mut() = status;
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-            Ok(response)
-        })
-    }
+/// What is behind the door at which it asks over plain HTTP: answers to its questions, and nothing else.
+async fn answer(acme: Arc<Acme>, request: Request<RequestBody>) -> Result<Response<Body>, Infallible> {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let answer = if is_read { acme.answer(request.uri().path()).await } else { None };
+    let (status, text) = match answer {
+        Some(text) => (StatusCode::OK, text),
+        None => (StatusCode::NOT_FOUND, "the registry is served over https alone\n".to_owned()),
+    };
+    let mut response = Response::new(Body::full(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    Ok(response)
 }
 
 /// Takes the address of the door over plain HTTP, where the configuration names one.

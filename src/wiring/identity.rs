@@ -10,7 +10,7 @@ use telemetry::{Audit, AuditEntry, Clock, Metrics};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::task::TaskTracker;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigErrors};
 
 /// How often it is looked whether files have changed.
 const LOOK: Duration = Duration::from_secs(30);
@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_hours(14 * 24);
 
 /// Reads the configuration again: what it says now, and a mark of all files that it was read from.
-pub(crate) type Source = Box<dyn Fn() -> (anyhow::Result<Config>, Mark) + Send + Sync>;
+pub(crate) type Source = Box<dyn Fn() -> (Result<Config, ConfigErrors>, Mark) + Send + Sync>;
 
 /// What tells the content of files from another content.
 pub(crate) type Mark = [u8; 32];
@@ -115,10 +115,10 @@ struct Told {
 
 impl Reloading {
     /// Looks whether files have changed, now and then and at every SIGHUP. Never returns.
-    pub(crate) async fn run(self, source: Option<Source>) -> Infallible {
+    pub(crate) async fn run(self, source: Option<(Source, Mark)>) -> Infallible {
         let mut hangups = signal(SignalKind::hangup()).ok();
-        let source = source.map(Arc::new);
-        let mut told = Told { mark: self.mark(source.clone()).await, ..Told::default() };
+        let (source, mark) = source.map(|(source, mark)| (Arc::new(source), mark)).unzip();
+        let mut told = Told { mark, ..Told::default() };
         loop {
             self.tell_of_certificates(&mut told);
             let asked = tokio::select! {
@@ -135,11 +135,6 @@ impl Reloading {
                 tracing::warn!(error = %telemetry::chain(&error), "the keys of tokens could not be looked at");
             }
         }
-    }
-
-    async fn mark(&self, source: Option<Arc<Source>>) -> Option<Mark> {
-        let source = source?;
-        tokio::task::spawn_blocking(move || source().1).await.ok()
     }
 
     async fn read_certificates(&self, told: &mut Told, asked: bool) {
@@ -196,7 +191,7 @@ impl Reloading {
         let config = match config {
             Ok(config) => config,
             Err(error) => {
-                let error = telemetry::chain(error.as_ref());
+                let error = error.to_string();
                 tracing::error!(error, "the configuration could not be read again; that of before goes on being used");
                 self.note("failed", "the configuration", Some(error));
                 return;

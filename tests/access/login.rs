@@ -175,6 +175,17 @@ async fn whoever_guesses_waits() {
 }
 
 #[tokio::test]
+async fn whoever_guesses_many_at_once_waits_as_well() {
+    let server = Server::start(RULES).await;
+    let guesses = (0..40)
+        .map(|number| server.request(As::Nobody, "GET", "/v2/").basic_auth("alice", Some(format!("guess {number}"))).send());
+    let answers = futures_util::future::join_all(guesses).await;
+    let looked_at = answers.iter().filter(|answer| answer.as_ref().unwrap().status() == 401).count();
+    // Five cost nothing, the sixth makes the next one wait; two are looked at together.
+    assert!((6..=8).contains(&looked_at), "{looked_at} were looked at");
+}
+
+#[tokio::test]
 async fn without_the_token_flow_passwords_are_asked_for() {
     let server = Server::start(&format!("token_flow = false\n{RULES}")).await;
     let told = challenges(&server.ask(As::Nobody, "GET", "/v2/").await);

@@ -15,7 +15,9 @@ use crate::harness::account;
 
 fn settings(folder: &Path, more: &str) {
     let text = format!(
-        "upstream = []\n[server]\nlisten = \"127.0.0.1:0\"\n{more}[log]\nformat = \"json\"\n[storage]\nurl = \"memory:\"\n[auth]\nhtpasswd_file = \"{}\"\n",
+        "upstream = []\n[server]\nlisten = \"127.0.0.1:0\"\n{more}[log]\nformat = \"json\"\n[storage]\nurl = \"memory:\"\n\
+         [audit]\nfile = \"{}\"\n[auth]\nhtpasswd_file = \"{}\"\n",
+        folder.join("audit").display(),
         folder.join("htpasswd").display()
     );
     fs::write(folder.join("roadstead.toml"), text).unwrap();
@@ -88,7 +90,8 @@ fn rules_and_accounts_are_taken_as_a_whole_and_broken_ones_are_not() {
     rules(folder, "", &format!("{ALICE}[[access]]\nwho = [\"nobody\"]\nmay = [\"fly\"]\n"));
     fs::write(folder.join("htpasswd"), account("bob", "other")).unwrap();
     hang_up(&server);
-    std::thread::sleep(Duration::from_millis(500));
+    let audit = || fs::read_to_string(folder.join("audit")).unwrap();
+    until("it is told that they are broken", || audit().contains(r#""event":"reload","outcome":"failed""#));
     assert_eq!((pushes("bob", "b"), pushes("alice", "a")), (403, 404));
 
     // A new password ends the old one at once, though that was looked at a moment ago.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use auth::{Htpasswd, Memory, Oidc, Parts, Pattern, Policy, Rule, Signer, TOKEN_LIFETIME, Who};
 use http::Method;
+use secrecy::ExposeSecret;
 use telemetry::{Clock, SystemClock};
 
 use super::*;
@@ -43,6 +44,7 @@ async fn guard() -> Guard {
     };
     let mut rules: Vec<Rule> =
         EVERYBODY.iter().filter(|(_, may)| !may.is_empty()).map(|(who, may)| rule(who, may, "team/app")).collect();
+    rules.push(rule("cert:owner", &[Verb::Pull, Verb::Push, Verb::Delete], "team/app"));
     rules.push(rule("user:neighbour", &[Verb::Pull, Verb::Push, Verb::Delete], "other/**"));
     let auth = Auth::new(Parts {
         policy: Policy::new(rules),
@@ -146,12 +148,14 @@ async fn every_route_answers_everybody_as_the_rules_say() {
 async fn a_token_lets_nobody_do_more_than_he_has_fetched_it_for() {
     let guard = guard().await;
     let auth = guard.rules().unwrap().auth.clone();
-    let anybody = auth.identity_of(Principal::known("user", "owner"));
+    let owner = auth.identity_of(Principal::known("cert", "owner"));
     for (scope, passes) in
         [("repository:team/app:pull", ["tags"].as_slice()), ("repository:team/app:delete", &["delete_manifest"])]
     {
         let request = auth::TokenRequest { scopes: auth::Scope::parse_all([scope]).unwrap(), is_offline: false };
-        let granted = anybody.narrowed(&request.scopes);
+        let made = auth.grant(&owner, &request).unwrap();
+        let shown = format!("Bearer {}", made.token.expose_secret());
+        let granted = auth.identify(Some(shown.as_bytes()), address_of(None)).await.unwrap();
         for label in ["tags", "push_manifest", "delete_manifest"] {
             let mut route = Some(Route::Live);
             while route.as_ref().is_some_and(|route| route.label() != label) {

@@ -1,12 +1,13 @@
 //! What the store promises to the rooms above it, whatever it is kept in.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, join_all};
 use oci::{Algorithm, Content, Digest, Hasher, RepositoryName, Tag};
-use roadstead_storage::{FinishError, KeepError, ManifestPut, ManifestRecord, Owner, Store};
+use roadstead_storage::{Error, FinishError, KeepError, ManifestPut, ManifestRecord, Owner, Store};
 use telemetry::{Clock, SystemClock};
 
 use crate::{journal, records};
@@ -33,6 +34,9 @@ pub(crate) const SUITE: &[(&str, Promise)] = &[
     ("a_wrong_digest_ends_the_session", |store| Box::pin(a_wrong_digest_ends_the_session(store))),
     ("forgotten_sessions_expire_and_others_stay", |store| Box::pin(forgotten_sessions_expire_and_others_stay(store))),
     ("a_manifest_is_pushed_with_all_its_tags", |store| Box::pin(a_manifest_is_pushed_with_all_its_tags(store))),
+    ("a_tag_that_stays_is_set_once_and_keeps_its_companions_where_they_are", |store| {
+        Box::pin(a_tag_that_stays_is_set_once_and_keeps_its_companions_where_they_are(store))
+    }),
     ("every_change_of_a_tag_is_an_event_until_somebody_acted_on_it", |store| {
         Box::pin(journal::every_change_of_a_tag_is_an_event_until_somebody_acted_on_it(store))
     }),
@@ -305,6 +309,33 @@ async fn push(store: &Store, repository: &RepositoryName, bytes: &'static [u8], 
     let put = ManifestPut { digest: &digest, bytes, record: &record, tags, cached_from: None, at: now() };
     store.put_manifest(repository, put).await.unwrap();
     digest
+}
+
+async fn a_tag_that_stays_is_set_once_and_keeps_its_companions_where_they_are(store: Store) {
+    let repository = name("team/app");
+    let store = store.with_immutable(Arc::new(|_, tag| tag.as_str().starts_with('v')));
+    let first = push(&store, &repository, b"1", &[tag("v1"), tag("latest")]).await;
+    assert_eq!(push(&store, &repository, b"1", &[tag("v1")]).await, first);
+    let (other, record) = (digest(b"2"), ManifestRecord::new("x/y".to_owned(), 1, now()));
+    for tags in [[tag("latest"), tag("v1")], [tag("v1"), tag("latest")]] {
+        let bytes = Bytes::from_static(b"2");
+        let put = ManifestPut { digest: &other, bytes, record: &record, tags: &tags, cached_from: None, at: now() };
+        let refused = store.put_manifest(&repository, put).await.unwrap_err();
+        assert!(matches!(refused, Error::Immutable { .. }), "{refused}");
+        assert!(store.manifest(&repository, &other).await.unwrap().is_none());
+        for there in ["v1", "latest"] {
+            assert_eq!(store.tag(&repository, &tag(there)).await.unwrap().unwrap().digest, first, "{there}");
+        }
+    }
+    assert!(matches!(store.remove_tag(&repository, &tag("v1"), None).await, Err(Error::Immutable { .. })));
+    assert!(!store.remove_tag(&repository, &tag("v2"), None).await.unwrap());
+    assert!(store.remove_tag(&repository, &tag("latest"), None).await.unwrap());
+    // Of many at once one sets it.
+    let pushes = (0..8_u8).map(|number| {
+        let (store, repository) = (store.clone(), repository.clone());
+        async move { store.set_tag(&repository, &tag("v9"), &digest(&[number]), now()).await.is_ok() }
+    });
+    assert_eq!(join_all(pushes).await.into_iter().filter(|is_set| *is_set).count(), 1);
 }
 
 async fn a_manifest_is_pushed_with_all_its_tags(store: Store) {
