@@ -187,7 +187,7 @@ impl<'d, 't> Section<'d, 't> {
         self.optional(key, parse).unwrap_or(default)
     }
 
-    /// A list; each element that is wrong is reported on its own line.
+    /// A list; each element that is wrong is reported on its own line, and then nothing more is concluded from the others.
     pub(super) fn list<T>(&mut self, key: &'static str, parse: impl Fn(&Value<'_>) -> Result<T, String>) -> Option<Vec<T>> {
         self.asked.insert(key);
         let (place, value) = self.find(key)?;
@@ -196,17 +196,18 @@ impl<'d, 't> Section<'d, 't> {
             self.document.report(place, &self.dotted(key), text, Kind::Present);
             return None;
         };
-        let mut parsed = Vec::new();
+        let (mut parsed, mut is_right) = (Vec::new(), true);
         for element in array {
             match parse(&Value::Toml(element.get_ref())) {
                 Ok(element) => parsed.push(element),
                 Err(text) => {
+                    is_right = false;
                     let place = self.document.place(element.span().start);
                     self.document.report(place, &self.dotted(key), text, Kind::Present);
                 }
             }
         }
-        Some(parsed)
+        is_right.then_some(parsed)
     }
 
     /// The table of that name; an empty one if it is not there.

@@ -135,6 +135,19 @@ async fn a_page_of_a_stranger_does_nothing_with_the_credentials_of_a_browser() {
 }
 
 #[test]
+fn what_is_wrong_with_a_rule_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("roadstead.toml");
+    std::fs::write(&file, "[[access]]\nwho = [\"alice\"]\nmay = [\"pul\"]\nrepositories = [\"a***\"]\n").unwrap();
+    let errors = roadstead::config::Config::load(Some(&file), std::iter::empty()).unwrap_err().to_string();
+    let lines: Vec<&str> = errors.lines().collect();
+    assert_eq!(lines.len(), 3, "{errors}");
+    for (line, told) in lines.iter().zip(["\"alice\" is nobody", "did you mean \"pull\"?", "three stars"]) {
+        assert!(line.contains(told), "{line}");
+    }
+}
+
+#[test]
 fn admin_is_of_the_whole_server_and_for_somebody() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("roadstead.toml");
