@@ -4,6 +4,8 @@
 //! falls back to the public registry fails at once. `tests/tools/install` brings the programs.
 #![expect(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
 
+#[path = "../support/home.rs"]
+mod home;
 #[path = "../support/hub.rs"]
 mod hub;
 #[path = "../support/netns.rs"]

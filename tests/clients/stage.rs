@@ -1,15 +1,16 @@
 //! What every client's test stands on: a namespace, an upstream registry that holds `library/busybox:1` and `team/app:1`, and the server.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::ops::Deref;
+use std::path::Path;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::home::Home;
 use crate::hub;
 use crate::netns::Netns;
 use crate::support::layout::{Layout, sha256};
-use crate::support::process::{Daemon, Place, free_port, tool};
+use crate::support::process::{Daemon, free_port};
 use crate::support::server::Server;
 
 /// The name of the upstream's image behind the server, by path.
@@ -24,13 +25,20 @@ const ACCEPT: &str = "Accept: application/vnd.oci.image.index.v1+json, applicati
 pub(crate) struct Stage {
     server: Server,
     _upstream: Daemon,
-    place: Place,
     _netns: Netns,
     /// What the upstream holds under both names.
     pub(crate) busybox: Layout,
     /// An image to push.
     pub(crate) image: Layout,
-    directory: TempDir,
+    home: Home,
+}
+
+impl Deref for Stage {
+    type Target = Home;
+
+    fn deref(&self) -> &Home {
+        &self.home
+    }
 }
 
 impl Stage {
@@ -53,7 +61,7 @@ impl Stage {
             directory.path().join("data").display(),
         );
         let server = Server::start(&place, &directory.path().join("server"), &settings);
-        Self { server, _upstream: upstream, place, _netns: netns, busybox, image, directory }
+        Self { server, _upstream: upstream, _netns: netns, busybox, image, home: Home::new(place, directory) }
     }
 
     /// The server's address, as image names begin.
@@ -64,34 +72,6 @@ impl Stage {
     /// A full image name on the server.
     pub(crate) fn name(&self, rest: &str) -> String {
         format!("{}/{rest}", self.host())
-    }
-
-    /// A path in the test's directory.
-    pub(crate) fn path(&self, rest: &str) -> PathBuf {
-        self.directory.path().join(rest)
-    }
-
-    /// Writes a file of the test and returns its path.
-    pub(crate) fn write(&self, rest: &str, text: &str) -> PathBuf {
-        let path = self.path(rest);
-        std::fs::create_dir_all(path.parent().expect("a file is in a directory")).expect("a directory can be made");
-        std::fs::write(&path, text).expect("a file can be written");
-        path
-    }
-
-    /// A client, bounded in time, with a home and settings of its own.
-    pub(crate) fn client(&self, name: &str) -> Command {
-        let mut command = self.place.program(&tool(name));
-        self.make_private(&mut command);
-        command
-    }
-
-    /// A program that runs as long as the returned guard lives.
-    pub(crate) fn daemon(&self, name: &str, arguments: &[&str]) -> Daemon {
-        let mut command = self.place.daemon(&tool(name));
-        command.args(arguments);
-        self.make_private(&mut command);
-        Daemon::start(&mut command, self.path(&format!("{name}.log")))
     }
 
     /// Whether the server has a manifest with a digest under a name, with exactly the bytes of the digest.
@@ -117,16 +97,6 @@ impl Stage {
         let (status, body) = self.place.request(&["--header", ACCEPT, &url]).expect("the server answers");
         assert_eq!(status, 200, "GET {url}: {}", String::from_utf8_lossy(&body));
         body
-    }
-
-    fn make_private(&self, command: &mut Command) {
-        let directory = self.directory.path();
-        command.current_dir(directory).env("HOME", directory).env("XDG_RUNTIME_DIR", directory.join("run"));
-        command.env("DOCKER_CONFIG", directory.join("docker-config"));
-        command.env("REGISTRY_AUTH_FILE", self.write("auth.json", "{}"));
-        for proxy in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
-            command.env_remove(proxy);
-        }
     }
 }
 

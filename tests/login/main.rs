@@ -7,6 +7,8 @@
 #![expect(clippy::disallowed_methods, reason = "certificates are made by the clock of the clients")]
 #![expect(clippy::print_stdout, reason = "what clients say to their users is worth reading")]
 
+#[path = "../support/home.rs"]
+mod home;
 #[path = "../support/hub.rs"]
 mod hub;
 #[path = "../support/netns.rs"]

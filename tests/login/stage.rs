@@ -1,13 +1,14 @@
 //! What every client's test stands on: a namespace, a server with rules behind TLS, and somebody who may log in.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::SystemTime;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::home::Home;
 use crate::netns::Netns;
 use crate::support::layout::Layout;
 use crate::support::process::{Daemon, Place, run, tool};
@@ -74,7 +75,6 @@ pub(crate) struct More {
 pub(crate) struct Stage {
     pub(crate) server: Server,
     _others: Vec<Daemon>,
-    pub(crate) place: Place,
     _netns: Netns,
     /// An image to push.
     pub(crate) image: Layout,
@@ -82,7 +82,15 @@ pub(crate) struct Stage {
     pub(crate) authority: PathBuf,
     /// The name and the password of whom the rules let push to `team/**`.
     pub(crate) login: (String, String),
-    directory: TempDir,
+    home: Home,
+}
+
+impl Deref for Stage {
+    type Target = Home;
+
+    fn deref(&self) -> &Home {
+        &self.home
+    }
 }
 
 impl Stage {
@@ -120,7 +128,8 @@ impl Stage {
             _ => ("alice".to_owned(), "alice-password".to_owned()),
         };
         let others = upstream.into_iter().chain(issuer.map(|issuer| issuer.daemon)).collect();
-        Self { server, _others: others, place, _netns: netns, image, authority: made.authority, login, directory }
+        let (authority, home) = (made.authority, Home::new(place, directory));
+        Self { server, _others: others, _netns: netns, image, authority, login, home }
     }
 
     /// The server's address, as image names begin.
@@ -133,37 +142,9 @@ impl Stage {
         format!("{}/{rest}", self.host())
     }
 
-    /// A path in the test's directory.
-    pub(crate) fn path(&self, rest: &str) -> PathBuf {
-        self.directory.path().join(rest)
-    }
-
-    /// Writes a file of the test and returns its path.
-    pub(crate) fn write(&self, rest: &str, text: &str) -> PathBuf {
-        let path = self.path(rest);
-        std::fs::create_dir_all(path.parent().expect("a file is in a directory")).expect("a directory can be made");
-        std::fs::write(&path, text).expect("a file can be written");
-        path
-    }
-
     /// Puts the authority where a client looks for it.
     pub(crate) fn trust(&self, rest: &str) -> PathBuf {
         self.write(rest, &std::fs::read_to_string(&self.authority).expect("the authority is a file"))
-    }
-
-    /// A client, bounded in time, with a home and settings of its own.
-    pub(crate) fn client(&self, name: &str) -> Command {
-        let mut command = self.place.program(&tool(name));
-        self.make_private(&mut command);
-        command
-    }
-
-    /// A program that runs as long as the returned guard lives.
-    pub(crate) fn daemon(&self, name: &str, arguments: &[&str]) -> Daemon {
-        let mut command = self.place.daemon(&tool(name));
-        command.args(arguments);
-        self.make_private(&mut command);
-        Daemon::start(&mut command, self.path(&format!("{name}.log")))
     }
 
     /// The answer's status when the owner asks for a manifest.
@@ -171,16 +152,6 @@ impl Stage {
         let url = self.server.url(&format!("/v2/{repository}/manifests/{tag}"));
         let user = format!("{}:{}", OWNER.0, OWNER.1);
         self.place.request(&["--user", &user, "--header", "Accept: */*", &url]).expect("the server answers").0
-    }
-
-    fn make_private(&self, command: &mut Command) {
-        let directory = self.directory.path();
-        command.current_dir(directory).env("HOME", directory).env("XDG_RUNTIME_DIR", directory.join("run"));
-        command.env("DOCKER_CONFIG", directory.join("docker-config"));
-        command.env("REGISTRY_AUTH_FILE", directory.join("auth.json"));
-        for variable in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy", "SSL_CERT_FILE"] {
-            command.env_remove(variable);
-        }
     }
 }
 
